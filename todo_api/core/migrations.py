@@ -1,0 +1,66 @@
+"""Bring the database to the schema this version needs.
+
+Versioned SQL files in ``sql/migrations``, applied in the order of their names by yoyo-migrations, which keeps its
+list of what is applied in the database.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from typing import Final
+
+import psycopg
+from yoyo import get_backend, read_migrations
+from yoyo.exceptions import BadMigration
+
+from todo_api.core.errors import StoreUnavailable
+
+# Any constant does; it must stay the same, so that two versions of ours never migrate at once.
+_LOCK_KEY: Final = 0x746F646F
+_CONNECT_TIMEOUT_S: Final = 5
+_LOCK_TIMEOUT_S: Final = 60
+
+
+def migrate(database_url: str) -> list[str]:
+    """Apply what is missing and return the names of what was applied, oldest first.
+
+    Waits up to 60 s for another process that is migrating; two starts at once are safe. Raises StoreUnavailable
+    when the database cannot be reached, is too busy, or a migration fails (each runs in its own transaction).
+    """
+    with as_file(files("todo_api.core") / "sql" / "migrations") as folder, _locked(database_url):
+        migrations = read_migrations(str(folder))
+        # yoyo picks its driver by the scheme; psycopg 3 is "postgresql+psycopg".
+        backend = get_backend(f"postgresql+psycopg://{database_url.partition('://')[2]}")
+        try:
+            # yoyo's own lock is a row, which stays behind when its holder is killed; the advisory lock does not.
+            missing = backend.to_apply(migrations)
+            names = [migration.id for migration in missing]
+            backend.apply_migrations(missing)
+        except (psycopg.Error, BadMigration) as ex:
+            raise StoreUnavailable(f"migration failed: {ex}") from ex
+        finally:
+            backend.connection.close()
+        return names
+
+
+def new_epoch(database_url: str) -> str:
+    """Give the database a new epoch and return it. For a restored backup: pages cached before it become unreachable."""
+    with _locked(database_url) as connection:
+        row = connection.execute(
+            "update epoch set id = left(replace(gen_random_uuid()::text, '-', ''), 16) returning id"
+        ).fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+@contextmanager
+def _locked(database_url: str) -> Iterator[psycopg.Connection]:
+    try:
+        with psycopg.connect(
+            database_url, connect_timeout=_CONNECT_TIMEOUT_S, autocommit=True
+        ) as connection:
+            connection.execute(f"set statement_timeout = '{_LOCK_TIMEOUT_S}s'")
+            connection.execute("select pg_advisory_lock(%s)", (_LOCK_KEY,))
+            yield connection
+    except psycopg.Error as ex:
+        raise StoreUnavailable(f"database not usable for migrations: {ex}") from ex

@@ -1,0 +1,38 @@
+"""Pages: the finished bytes of one list answer at one generation."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class PageKey(NamedTuple):
+    """Which list.
+
+    ``limit`` None is the whole list (up to LIST_MAX); ``after`` is the cursor, verified and canonical, or ''.
+    """
+
+    limit: int | None
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Immutable: the same key, epoch and generation give the same bytes whoever builds it.
+
+    ``etag`` is quoted. ``next_after`` is the cursor of the page that follows, None at the end of the list.
+    """
+
+    key: PageKey
+    epoch: str
+    generation: int
+    body: bytes
+    gzip_body: bytes
+    etag: str
+    next_after: str | None
+
+
+class Pages(Protocol):
+    def get(self, key: PageKey) -> Page:
+        """Return the page at the newest generation this process knows.
+
+        Blocks at most about 1.5 s, on a miss. Raises StoreUnavailable when neither cache nor store answers.
+        """
