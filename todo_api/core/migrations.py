@@ -56,9 +56,7 @@ def new_epoch(database_url: str) -> str:
 @contextmanager
 def _locked(database_url: str) -> Iterator[psycopg.Connection]:
     try:
-        with psycopg.connect(
-            database_url, connect_timeout=_CONNECT_TIMEOUT_S, autocommit=True
-        ) as connection:
+        with psycopg.connect(database_url, connect_timeout=_CONNECT_TIMEOUT_S, autocommit=True) as connection:
             connection.execute(f"set statement_timeout = '{_LOCK_TIMEOUT_S}s'")
             connection.execute("select pg_advisory_lock(%s)", (_LOCK_KEY,))
             yield connection

@@ -1,0 +1,110 @@
+"""Real servers for the tests: one of each a session, on free ports, in temporary folders.
+
+A test that breaks its server on purpose starts one of its own (``own_postgres``, ``own_valkey``).
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from scripts.stack.postgres import LocalPostgres
+from scripts.stack.server import ServerProcess, free_port
+from scripts.stack.valkey import LocalValkey
+from todo_api.core.migrations import migrate
+
+TEMPLATE = "todo_template"
+
+
+class Running(NamedTuple):
+    """A server of the tests: its address, and the process to break."""
+
+    url: str
+    process: ServerProcess
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> None:
+    """Nothing of the caller's settings reaches a test; ``.env`` is not looked for (tests pass what they need)."""
+    for name in list(os.environ):
+        if name.startswith(("DATABASE_", "DB_", "REDIS_", "KAFKA_", "JWT_", "CACHE_", "PAGE_")) or name in {
+            "COMMAND_LOG", "HTTP_PORT", "LIST_MAX", "READY_REQUIRES", "WEB_CONCURRENCY", "DLQ_LIMIT",
+        }:  # fmt: skip
+            del os.environ[name]
+
+
+def _postgres(folder: Path) -> Iterator[tuple[LocalPostgres, ServerProcess]]:
+    server = LocalPostgres(folder / "postgres", free_port())
+    process = ServerProcess(server, folder)
+    try:
+        process.start()
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"create database {TEMPLATE}")
+        migrate(server.database_url(TEMPLATE))
+        yield server, process
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres]:
+    """The session's PostgreSQL, with a migrated template database."""
+    for server, _ in _postgres(tmp_path_factory.mktemp("postgres")):
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres: LocalPostgres) -> Iterator[str]:
+    """A migrated, empty database of this test's own."""
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {TEMPLATE}")
+        # Each test is another history; the template's epoch would be the same in all.
+        yield postgres.database_url(name)
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[Running]:
+    """A PostgreSQL to stop, freeze and kill; its URL names a migrated, empty database."""
+    for server, process in _postgres(tmp_path):
+        yield Running(server.database_url(TEMPLATE), process)
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalValkey]:
+    """The session's Valkey."""
+    folder = tmp_path_factory.mktemp("valkey")
+    server = LocalValkey(folder / "valkey", free_port())
+    process = ServerProcess(server, folder)
+    try:
+        process.start()
+        yield server
+    finally:
+        process.stop()
+
+
+@pytest.fixture
+def redis_url(valkey: LocalValkey) -> Iterator[str]:
+    """The session's Valkey, emptied."""
+    import redis
+
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+        yield valkey.url
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Running]:
+    """A Valkey to stop, freeze and kill."""
+    server = LocalValkey(tmp_path / "valkey", free_port())
+    process = ServerProcess(server, tmp_path)
+    try:
+        process.start()
+        yield Running(server.url, process)
+    finally:
+        process.stop()

@@ -1,0 +1,33 @@
+"""Commands for tests."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from todo_api.core.commands import Command, Kind
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def create(todo_id: UUID | None = None, *, user: str = "ann", at_s: float = 0, **contents: Any) -> Command:
+    values: dict[str, Any] = {"title": "milk", "description": ""} | contents
+    return _command(Kind.CREATE, todo_id or uuid4(), user, at_s, **values)
+
+
+def update(todo_id: UUID, *, user: str = "ann", at_s: float = 1, **contents: Any) -> Command:
+    return _command(Kind.UPDATE, todo_id, user, at_s, **contents)
+
+
+def delete(todo_id: UUID, *, user: str = "ann", at_s: float = 2) -> Command:
+    return _command(Kind.DELETE, todo_id, user, at_s)
+
+
+def _command(kind: Kind, todo_id: UUID, user: str, at_s: float, **contents: Any) -> Command:
+    return Command(
+        kind=kind,
+        command_id=uuid4(),
+        todo_id=todo_id,
+        user_id=user,
+        issued_at=START + timedelta(seconds=at_s),
+        **contents,
+    )

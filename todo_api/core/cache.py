@@ -1,0 +1,146 @@
+"""Redis (or Valkey): the published generation and the bytes of pages. Losing all of it costs time, never truth."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple, cast
+from uuid import uuid4
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from todo_api.core.errors import CacheUnavailable
+from todo_api.core.store import State
+
+_GENERATION_KEY: Final = "todos:generation"
+# The worker publishes every second. A key that ran out says that nobody does: ask PostgreSQL instead.
+_GENERATION_TTL_MS: Final = 5_000
+# Without a bound and with its 10 retries redis-py blocks for a minute on a frozen server.
+_TIMEOUT_S: Final = 0.25
+# After a failure nobody waits for Redis again for this long, so that a hung one costs a request 0.25 s at most once.
+_REST_S: Final = 1.0
+
+# Within an epoch the generation only rises, whatever arrives late. Another epoch replaces it.
+_PUBLISH: Final = """
+local epoch, generation = string.match(redis.call('GET', KEYS[1]) or '', '^(.*):(%d+)$')
+if epoch == ARGV[1] and tonumber(generation) > tonumber(ARGV[2]) then
+    redis.call('PEXPIRE', KEYS[1], ARGV[3])
+    return 0
+end
+redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+# One key a page, whose value only gets newer: a key a generation would leave 300 s of dead pages behind.
+_WRITE_PAGE: Final = """
+local old = redis.call('HMGET', KEYS[1], 'epoch', 'generation')
+if old[1] == ARGV[1] and tonumber(old[2]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'generation', ARGV[2], 'body', ARGV[3], 'gzip', ARGV[4], 'next', ARGV[5])
+redis.call('PEXPIRE', KEYS[1], ARGV[6])
+return 1
+"""
+
+# The body is sent only when it is new enough: an old page of 2 MB is not worth its way.
+_READ_PAGE: Final = """
+local now = redis.call('HMGET', KEYS[1], 'epoch', 'generation')
+if now[1] ~= ARGV[1] or tonumber(now[2]) < tonumber(ARGV[2]) then return false end
+return redis.call('HMGET', KEYS[1], 'generation', 'body', 'gzip', 'next')
+"""
+
+_UNLOCK: Final = (
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+)
+
+
+class CachedPage(NamedTuple):
+    """``next_after`` is the cursor of the following page, None on the last."""
+
+    generation: int
+    body: bytes
+    gzip_body: bytes
+    next_after: str | None
+
+
+class PageCache:
+    """Redis as this process uses it, through a pool of its own. Connects when first used.
+
+    Every call blocks at most 0.25 s a wait and raises CacheUnavailable when Redis is away; for a second after that
+    it raises at once.
+    """
+
+    def __init__(self, redis_url: str, *, pool_size: int, ttl_s: int) -> None:
+        self._ttl_ms = ttl_s * 1000
+        self._resting_until = 0.0
+        self._redis = redis.Redis.from_url(
+            redis_url,
+            max_connections=max(2, pool_size),
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._publish = self._redis.register_script(_PUBLISH)
+        self._write_page = self._redis.register_script(_WRITE_PAGE)
+        self._read_page = self._redis.register_script(_READ_PAGE)
+        self._unlock = self._redis.register_script(_UNLOCK)
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def publish(self, epoch: str, generation: int) -> None:
+        """Make (epoch, generation) known to every API process, unless a newer one of the epoch is."""
+        with self._translated():
+            self._publish(keys=[_GENERATION_KEY], args=[epoch, generation, _GENERATION_TTL_MS])
+
+    def state(self) -> State | None:
+        """Return the published state, or None when nobody has published one for 5 s."""
+        with self._translated():
+            value = cast("bytes | None", self._redis.get(_GENERATION_KEY))
+        epoch, separator, generation = (value or b"").decode(errors="replace").rpartition(":")
+        return State(epoch, int(generation)) if separator and generation.isdecimal() else None
+
+    def read_page(self, name: str, wanted: State) -> CachedPage | None:
+        """Return the page if it is of the wanted epoch and not older than the wanted generation."""
+        with self._translated():
+            row = cast(
+                "list[bytes] | None",
+                self._read_page(keys=[f"todos:page:{name}"], args=[wanted.epoch, wanted.generation]),
+            )
+        if row is None or None in row:
+            return None
+        generation, body, gzip_body, next_after = row
+        return CachedPage(int(generation), body, gzip_body, next_after.decode() or None)
+
+    def write_page(self, name: str, epoch: str, page: CachedPage) -> None:
+        """Keep the page for the others, unless a newer one is there."""
+        with self._translated():
+            self._write_page(
+                keys=[f"todos:page:{name}"],
+                args=[epoch, page.generation, page.body, page.gzip_body, page.next_after or "", self._ttl_ms],
+            )
+
+    def try_lock(self, name: str, life_ms: int) -> str | None:
+        """Become the one filler of this page in the fleet: return a token for ``unlock``, None if there is one."""
+        token = uuid4().hex
+        with self._translated():
+            return token if self._redis.set(f"todos:fill:{name}", token, nx=True, px=life_ms) else None
+
+    def unlock(self, name: str, token: str) -> None:
+        with self._translated():
+            self._unlock(keys=[f"todos:fill:{name}"], args=[token])
+
+    def ping(self) -> None:
+        """Return if Redis answers."""
+        with self._translated():
+            self._redis.ping()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        if time.monotonic() < self._resting_until:
+            raise CacheUnavailable("Redis failed a moment ago")
+        try:
+            yield
+        except (redis.RedisError, OSError) as ex:
+            self._resting_until = time.monotonic() + _REST_S
+            raise CacheUnavailable(f"Redis: {ex}") from ex

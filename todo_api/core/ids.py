@@ -1,0 +1,22 @@
+"""Ids that sort by the time they were made, so that new rows land at one end of an index."""
+
+import os
+import time
+from uuid import UUID
+
+_NANOSECONDS_PER_MILLISECOND = 1_000_000
+
+
+def uuid7(now_ns: int | None = None) -> UUID:
+    """Return a new UUIDv7 (RFC 9562): milliseconds of ``now_ns``, 12 bits of its fraction, 62 random bits.
+
+    ``now_ns`` counts from 1970 and defaults to the wall clock. Ids of one process sort in the order they were
+    made down to 0.25 microseconds (method 3 of section 6.2), as long as the clock is not set back.
+    """
+    milliseconds, fraction_ns = divmod(
+        time.time_ns() if now_ns is None else now_ns, _NANOSECONDS_PER_MILLISECOND
+    )
+    fraction = (fraction_ns << 12) // _NANOSECONDS_PER_MILLISECOND
+    random = int.from_bytes(os.urandom(8), "big") >> 2
+    version, variant = 0x7, 0b10
+    return UUID(int=milliseconds << 80 | version << 76 | fraction << 64 | variant << 62 | random)

@@ -1,0 +1,115 @@
+"""What the API reads from PostgreSQL. It never writes there: only the worker does."""
+
+from datetime import datetime
+from importlib.resources import files
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from psycopg_pool import ConnectionPool
+
+from todo_api.core.postgres import BoundedConnection, translated
+
+# Waiting for a connection and then for the answer stays below the 2 s in which every request is answered.
+_POOL_TIMEOUT_S: Final = 0.5
+_CONNECT_TIMEOUT_S: Final = 2
+
+_GENERATION: Final = """
+select (select id from epoch), (select coalesce(sum(next_offset), 0)::bigint from applied)
+"""
+
+
+class State(NamedTuple):
+    """Which state of the table something shows: the history (epoch) and the number of commands applied in it."""
+
+    epoch: str
+    generation: int
+
+
+class Cursor(NamedTuple):
+    """The last row of a page: the next page begins below it."""
+
+    created_at: datetime
+    todo_id: UUID
+
+
+class PageRows(NamedTuple):
+    """``body`` is a JSON array in UTF-8; ``next_cursor`` is None on the last page."""
+
+    state: State
+    body: bytes
+    next_cursor: Cursor | None
+
+
+class ReadStore:
+    """Read access through a pool of this process. Every call blocks at most about 1.5 s.
+
+    All methods raise StoreUnavailable.
+    """
+
+    def __init__(self, database_url: str, *, pool_size: int) -> None:
+        self._read_page = _statement("read_page.sql")
+        self._read_todo = _statement("read_todo.sql")
+        self._pool: ConnectionPool[BoundedConnection] = ConnectionPool(
+            database_url,
+            connection_class=BoundedConnection,
+            kwargs={"autocommit": True, "connect_timeout": _CONNECT_TIMEOUT_S},
+            min_size=1,
+            max_size=max(1, pool_size),
+            timeout=_POOL_TIMEOUT_S,
+            # A queue longer than the pool could serve within the timeout helps nobody.
+            max_waiting=max(8, pool_size),
+            open=False,
+            name="todo-reads",
+        )
+
+    def start(self) -> None:
+        """Begin connecting in the background and return at once. Call it after the fork, once."""
+        self._pool.open(wait=False)
+
+    def stop(self, timeout_s: float) -> None:
+        self._pool.close(timeout_s)
+
+    def read_page(self, limit: int, after: Cursor | None) -> PageRows:
+        """Return the ``limit`` newest todos below ``after``, and the state they show, from one snapshot."""
+        epoch, generation, body, has_more, last_at, last_id = self._row(
+            self._read_page,
+            {
+                "rows": limit,
+                "after_at": after.created_at if after else None,
+                "after_id": after.todo_id if after else None,
+            },
+        )
+        cursor = Cursor(last_at, last_id) if has_more else None
+        return PageRows(State(epoch, generation), body.encode(), cursor)
+
+    def read_todo(self, todo_id: UUID) -> tuple[bytes, int] | None:
+        """Return the todo as a JSON object in UTF-8 and its version, or None when there is none."""
+        row = self._row(self._read_todo, {"todo_id": todo_id})
+        return None if row is None else (row[0].encode(), row[1])
+
+    def state(self) -> State:
+        """Return the current state."""
+        return State(*self._row(_GENERATION.encode(), {}))
+
+    def ping(self) -> None:
+        """Return if the database answers and has our schema."""
+        self.state()
+
+    def _row(self, statement: bytes, parameters: dict[str, Any]) -> Any:
+        # After a restart of the server each pooled connection fails once; reads are safe to repeat, so a second
+        # connection is tried before the caller hears of it.
+        for last_attempt in (False, True):
+            with translated("reading"):
+                connection = self._pool.getconn()
+                try:
+                    return connection.execute(statement, parameters, prepare=True).fetchone()
+                except Exception:
+                    if last_attempt or not connection.broken:
+                        raise
+                finally:
+                    self._pool.putconn(connection)
+        raise AssertionError("unreachable")
+
+
+def _statement(name: str) -> bytes:
+    return (files("todo_api.core") / "sql" / name).read_bytes()

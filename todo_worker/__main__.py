@@ -1,0 +1,81 @@
+"""The worker process: ``python -m todo_worker``. Builds its objects once and runs until SIGTERM or SIGINT."""
+
+import logging
+import signal
+import sys
+import threading
+from typing import Final
+
+from config.logs import configure_logging
+from config.settings import Settings, SettingsError, load_settings
+from todo_api.core.cache import PageCache
+from todo_api.core.command_log.connect import make_consumer, make_publisher
+from todo_worker.applier import Applier
+from todo_worker.dead_letters import SUFFIX, DeadLetters
+from todo_worker.worker import Worker
+
+log = logging.getLogger("todo_worker")
+
+_GROUP: Final = "todo-worker"
+_DEAD_LETTER_TIMEOUT_S: Final = 10.0
+# A batch is bounded by 20 s at most; with these it all ends within the 25 s that a process is given to stop.
+_CLOSE_TIMEOUT_S: Final = 2.0
+
+
+def main() -> int:
+    """Run the worker. Returns the exit code: 0 after an orderly stop, 2 for bad settings."""
+    try:
+        settings = load_settings("worker")
+    except SettingsError as ex:
+        print(ex, file=sys.stderr)
+        return 2
+    configure_logging(settings.log_level, settings.log_format)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run(settings, stop)
+    return 0
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Build the worker from ``settings``, run it until ``stop`` is set, and take it down in order."""
+    consumer = make_consumer(
+        settings.command_log,
+        brokers=settings.kafka_brokers,
+        topic=settings.kafka_todo_topic,
+        group=_GROUP,
+        partitions=settings.kafka_partitions,
+        redis_url=settings.redis_url,
+    )
+    dead_letter_publisher = make_publisher(
+        settings.command_log,
+        brokers=settings.kafka_brokers,
+        topic=settings.kafka_todo_topic + SUFFIX,
+        partitions=1,
+        redis_url=settings.redis_url,
+        timeout_s=_DEAD_LETTER_TIMEOUT_S,
+    )
+    applier = Applier(settings.database_url, log=consumer.log)
+    cache = PageCache(settings.redis_url, pool_size=2, ttl_s=settings.cache_ttl_sec)
+    worker = Worker(
+        consumer,
+        applier,
+        DeadLetters(dead_letter_publisher, log=consumer.log),
+        cache.publish,
+        batch_max=settings.worker_batch_max,
+        dlq_limit=settings.dlq_limit,
+    )
+    log.info("worker starts", extra={"event": "worker.start", "settings": settings.shown()})
+    try:
+        dead_letter_publisher.start()
+        worker.run(stop)
+    finally:
+        consumer.close(_CLOSE_TIMEOUT_S)
+        dead_letter_publisher.close(_CLOSE_TIMEOUT_S)
+        applier.close()
+        cache.close()
+        log.info("worker stopped", extra={"event": "worker.stop"})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Apply one batch of commands to PostgreSQL in one transaction, behind the fence."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import psycopg
+
+from todo_api.core.commands import Command
+from todo_api.core.errors import FenceLost
+from todo_api.core.postgres import PatientConnection, translated
+from todo_worker import statements as sql
+from todo_worker.fold import Outcome, Source, TodoState, fold
+from todo_worker.rings import DELETED, REJECTED, SEEN, RingClock
+
+_CONNECT_TIMEOUT_S: Final = 2
+# The server ends a transaction whose worker is frozen, so that the locks on ``applied`` do not outlive it; waiting for
+# such locks ends sooner than the poll interval after which Kafka takes the partitions away.
+_SESSION: Final = """
+set idle_in_transaction_session_timeout = '5s';
+set lock_timeout = '2s';
+set statement_timeout = '15s';
+set timezone = 'UTC'
+"""
+
+
+class Progress(NamedTuple):
+    """How far a partition is applied: the next offset, and how many dead letters came last in a row."""
+
+    next_offset: int
+    dead_in_a_row: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBatch:
+    """The messages [start.next_offset, end.next_offset) of one partition: the commands among them, by offset.
+
+    Offsets in the range without a command are dead letters, written elsewhere before the batch is applied.
+    """
+
+    partition: int
+    start: Progress
+    end: Progress
+    commands: Sequence[tuple[int, Command]]
+
+
+class Applied(NamedTuple):
+    """What a batch did, for logs and metrics."""
+
+    changed: int
+    rejected: int
+    duplicates: int
+
+
+class Applier:
+    """The only writer of todos. One connection, opened when needed, given up after any failure.
+
+    Not for use from several threads. Every method blocks at most about 20 s and raises StoreUnavailable when
+    PostgreSQL does not do its part; then nothing, or everything, of the batch took effect: read ``progress`` again.
+    """
+
+    def __init__(self, database_url: str, *, log: str) -> None:
+        self._database_url = database_url
+        self._log = log
+        self._connection: PatientConnection | None = None
+        self._rings = RingClock(SEEN, DELETED, REJECTED)
+
+    def progress(self, partitions: Sequence[int]) -> dict[int, Progress]:
+        """Return how far each partition is applied; a partition nobody applied yet begins at 0."""
+        with self._transaction("reading progress") as connection:
+            connection.execute(sql.CLAIM, {"log": self._log, "partitions": list(partitions)})
+            rows = connection.execute(sql.PROGRESS, {"log": self._log, "partitions": list(partitions)})
+            return {partition: Progress(offset, dead) for partition, offset, dead in rows}
+
+    def state(self) -> tuple[str, int]:
+        """Return (epoch, generation) as committed now."""
+        with self._session("reading the generation") as connection:
+            row = connection.execute(sql.STATE).fetchone()
+            assert row is not None
+            return row[0], row[1]
+
+    def apply(self, batches: Sequence[PartitionBatch]) -> Applied:
+        """Apply the batches, of different partitions, in one transaction.
+
+        Raises FenceLost, and changes nothing, when a partition is not where its batch starts.
+        """
+        with self._transaction("applying") as connection:
+            partition_ids, now_s = self._lock(connection, batches)
+            self._rings.advance(connection, now_s)
+            commands = [
+                (Source(partition_ids[batch.partition], offset), command)
+                for batch in batches
+                for offset, command in batch.commands
+            ]
+            outcome = fold(commands, *self._known(connection, [command for _, command in commands]))
+            self._write(connection, outcome, now_s)
+            self._advance(connection, batches)
+            taken = len(outcome.seen)
+        return Applied(len(outcome.changed), len(outcome.rejected), len(commands) - taken)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _lock(
+        self, connection: psycopg.Connection[Any], batches: Sequence[PartitionBatch]
+    ) -> tuple[dict[int, int], int]:
+        """Take the fence: the rows of ``applied``, locked in order of partition, lest two workers deadlock."""
+        rows = connection.execute(
+            sql.LOCK, {"log": self._log, "partitions": [batch.partition for batch in batches]}
+        ).fetchall()
+        found = {partition: next_offset for partition, _, next_offset, _ in rows}
+        if any(found.get(batch.partition) != batch.start.next_offset for batch in batches):
+            raise FenceLost("another worker applied part of this batch")
+        return {partition: partition_id for partition, partition_id, _, _ in rows}, rows[0][3]
+
+    @staticmethod
+    def _known(
+        connection: psycopg.Connection[Any], commands: Sequence[Command]
+    ) -> tuple[dict[UUID, TodoState], dict[UUID, int]]:
+        todo_ids = list({command.todo_id for command in commands})
+        states: dict[UUID, TodoState] = {}
+        seen: dict[UUID, int] = {}
+        if not commands:
+            return states, seen
+        for exists, statement in ((False, sql.DELETED), (True, sql.TODOS)):
+            rows = connection.execute(statement, {"ids": todo_ids}, binary=True)
+            for todo_id, user_id, partition_id, offset in rows:
+                source = Source(partition_id, offset)
+                states[todo_id] = TodoState(user_id=user_id, source=source, existed=exists, exists=exists)
+        command_ids = [command.command_id for command in commands]
+        seen.update(connection.execute(sql.SEEN, {"ids": command_ids}, binary=True).fetchall())
+        return states, seen
+
+    @staticmethod
+    def _write(connection: psycopg.Connection[Any], outcome: Outcome, now_s: int) -> None:
+        created = {i: s for i, s in outcome.changed.items() if s.exists and not s.existed}
+        updated = {i: s for i, s in outcome.changed.items() if s.exists and s.existed}
+        deleted = {i: s for i, s in outcome.changed.items() if not s.exists}
+        # One round trip for all of them; the first failure is raised when the pipeline ends.
+        with connection.pipeline():
+            if created:
+                connection.execute(sql.INSERT, _columns(created))
+            if updated:
+                connection.execute(sql.UPDATE, _columns(updated))
+            if deleted:
+                connection.execute(sql.DELETE, {"ids": list(deleted)})
+                connection.execute(sql.REMEMBER_DELETED, {"slot": DELETED.slot(now_s), **_columns(deleted)})
+            if outcome.rejected:
+                connection.execute(sql.REMEMBER_REJECTED, _rejections(outcome, REJECTED.slot(now_s)))
+            if outcome.seen:
+                connection.execute(
+                    sql.REMEMBER_SEEN,
+                    {
+                        "slot": SEEN.slot(now_s),
+                        "ids": list(outcome.seen),
+                        "fingerprints": list(outcome.seen.values()),
+                    },
+                )
+
+    def _advance(self, connection: psycopg.Connection[Any], batches: Sequence[PartitionBatch]) -> None:
+        moved = connection.execute(
+            sql.ADVANCE,
+            {
+                "log": self._log,
+                "partitions": [batch.partition for batch in batches],
+                "expected": [batch.start.next_offset for batch in batches],
+                "next": [batch.end.next_offset for batch in batches],
+                "dead": [batch.end.dead_in_a_row for batch in batches],
+            },
+        ).rowcount
+        if moved != len(batches):
+            raise FenceLost("a partition moved although its row was locked")
+
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[psycopg.Connection[Any]]:
+        with self._session(doing) as connection, connection.transaction():
+            yield connection
+
+    @contextmanager
+    def _session(self, doing: str) -> Iterator[psycopg.Connection[Any]]:
+        try:
+            with translated(doing):
+                yield self._connected()
+        except BaseException:
+            # Whatever it was, what this connection and the ring clock believe may be wrong now.
+            self._rings.forget()
+            self.close()
+            raise
+
+    def _connected(self) -> PatientConnection:
+        if self._connection is None:
+            connection = PatientConnection.connect(
+                self._database_url, connect_timeout=_CONNECT_TIMEOUT_S, autocommit=True
+            )
+            try:
+                connection.execute(_SESSION)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+
+def _columns(states: Mapping[UUID, TodoState]) -> dict[str, list[Any]]:
+    values = states.values()
+    return {
+        "ids": list(states),
+        "user_ids": [state.user_id for state in values],
+        "titles": [state.title for state in values],
+        "descriptions": [state.description for state in values],
+        "completed": [state.completed for state in values],
+        "created_at": [state.created_at for state in values],
+        "updated_at": [state.updated_at for state in values],
+        "changes": [state.changes for state in values],
+        "sources": [state.source.partition_id for state in values],
+        "offsets": [state.source.offset for state in values],
+    }
+
+
+def _rejections(outcome: Outcome, slot: int) -> dict[str, Any]:
+    return {
+        "slot": slot,
+        "sources": [source.partition_id for source, _, _ in outcome.rejected],
+        "offsets": [source.offset for source, _, _ in outcome.rejected],
+        "command_ids": [command.command_id for _, command, _ in outcome.rejected],
+        "user_ids": [command.user_id for _, command, _ in outcome.rejected],
+        "reasons": [str(reason) for _, _, reason in outcome.rejected],
+    }

@@ -1,0 +1,195 @@
+"""The loop: poll, check where we are, apply, publish the generation, tell the log.
+
+Every message has one of three fates. Done: applied or rejected by rule, with the transaction that moves ``applied``
+on. Invalid: dead-lettered, then passed in the same way. Unavailable: something it needs is away; nothing moves, and
+it is read again after a pause.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from todo_api.core.command_log import Consumer, Message
+from todo_api.core.commands import Command, decode
+from todo_api.core.errors import FenceLost, InvalidCommand, Unavailable
+from todo_worker.applier import Applied, PartitionBatch, Progress
+
+log = logging.getLogger(__name__)
+
+_POLL_TIMEOUT_S: Final = 0.25
+_PUBLISH_EVERY_S: Final = 1.0
+_RECHECK_STOPPED_S: Final = 30.0
+# A rebalance may undo a seek before the next poll; an offset that is still missing after this many is really missing.
+_SEEKS_MAX: Final = 3
+_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class AppliesBatches(Protocol):
+    """What the worker needs of the Applier; see there."""
+
+    def progress(self, partitions: Sequence[int]) -> dict[int, Progress]: ...
+    def apply(self, batches: Sequence[PartitionBatch]) -> Applied: ...
+    def state(self) -> tuple[str, int]: ...
+
+
+class WritesDeadLetters(Protocol):
+    def write(self, message: Message, reason: str) -> None: ...
+
+
+class Worker:
+    """Applies the partitions that the consumer is given, until told to stop.
+
+    ``publish_state`` is called with (epoch, generation) after each batch and once a second; it must be bounded, and
+    its Unavailable is harmless. ``dlq_limit`` is the number of dead letters in a row in one partition after which
+    that partition stops: more than that is not bad data but a wrong deploy.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        applier: AppliesBatches,
+        dead_letters: WritesDeadLetters,
+        publish_state: Callable[[str, int], None],
+        *,
+        batch_max: int,
+        dlq_limit: int,
+    ) -> None:
+        self._consumer = consumer
+        self._applier = applier
+        self._dead_letters = dead_letters
+        self._publish_state = publish_state
+        self._batch_max = batch_max
+        self._dlq_limit = dlq_limit
+        # What we believe of the partitions we read; dropped whenever it may be wrong, read again when needed.
+        self._progress: dict[int, Progress] = {}
+        self._seeks: dict[int, int] = {}
+        self._stopped: dict[int, float] = {}
+        self._next_publish = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set; returns after the batch in hand. Outages are waited out, never raised."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                self.step()
+                failures = 0
+            except Unavailable as ex:
+                pause_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+                failures += 1
+                log.warning("waiting: %s", ex, extra={"event": "worker.waiting", "pause_s": pause_s})
+                self._forget(self._progress)
+                stop.wait(pause_s)
+            except FenceLost as ex:
+                log.info("fence: %s", ex, extra={"event": "worker.fence_lost"})
+                self._forget(self._progress)
+
+    def step(self) -> None:
+        """Poll once and apply what came. Raises Unavailable or FenceLost with nothing, or all of it, applied."""
+        self._recheck_stopped()
+        polled = self._consumer.poll(self._batch_max, _POLL_TIMEOUT_S)
+        self._drop_unassigned()
+        batches = self._batches(polled)
+        if batches:
+            applied = self._applier.apply(batches)
+            for batch in batches:
+                self._progress[batch.partition] = batch.end
+            log.debug("applied", extra={"event": "worker.applied", **applied._asdict()})
+        if batches or time.monotonic() >= self._next_publish:
+            self._publish()
+        if batches:
+            self._consumer.commit({batch.partition: batch.end.next_offset for batch in batches})
+
+    def _batches(self, polled: Mapping[int, list[Message]]) -> list[PartitionBatch]:
+        missing = [partition for partition in polled if partition not in self._progress]
+        if missing:
+            self._progress.update(self._applier.progress(missing))
+        batches = []
+        for partition, messages in polled.items():
+            if partition in self._stopped or not self._is_in_place(partition, messages):
+                continue
+            batch = self._batch(partition, self._progress[partition], messages)
+            if batch.end.next_offset > batch.start.next_offset:
+                batches.append(batch)
+        return batches
+
+    def _is_in_place(self, partition: int, messages: Sequence[Message]) -> bool:
+        """Whether the messages begin where ``applied`` ends; otherwise seek there, or stop when that was tried."""
+        expected = self._progress[partition].next_offset
+        if messages[0].offset == expected:
+            self._seeks.pop(partition, None)
+            return True
+        seeks = self._seeks.get(partition, 0)
+        if seeks == _SEEKS_MAX:
+            self._seeks.pop(partition)
+            self._stop(
+                partition,
+                f"offset {expected} is not in the log, which goes on at {messages[0].offset}: "
+                "commands were cut off before they were applied, or the log was made anew",
+            )
+        else:
+            self._seeks[partition] = seeks + 1
+            self._consumer.seek(partition, expected)
+        return False
+
+    def _batch(self, partition: int, start: Progress, messages: Sequence[Message]) -> PartitionBatch:
+        """Decode; dead-letter what cannot be; end before the message at which the limit is passed or a gap opens."""
+        commands: list[tuple[int, Command]] = []
+        next_offset, dead = start
+        for message in messages:
+            if message.offset != next_offset:
+                break  # the next poll does not begin at next_offset either, and is dealt with as such
+            try:
+                commands.append((message.offset, decode(message.value)))
+                dead = 0
+            except InvalidCommand as ex:
+                if dead >= self._dlq_limit:
+                    self._stop(partition, f"{dead} dead letters in a row (DLQ_LIMIT); the next one: {ex}")
+                    break
+                self._dead_letters.write(message, str(ex))
+                dead += 1
+                log.error(
+                    "dead letter: %s",
+                    ex,
+                    extra={"event": "worker.dead_letter", "partition": partition, "offset": message.offset},
+                )
+            next_offset += 1
+        return PartitionBatch(partition, start, Progress(next_offset, dead), commands)
+
+    def _publish(self) -> None:
+        self._next_publish = time.monotonic() + _PUBLISH_EVERY_S
+        state = self._applier.state()
+        try:
+            self._publish_state(*state)
+        except Unavailable as ex:
+            # The API processes ask PostgreSQL meanwhile.
+            log.warning("generation not published: %s", ex, extra={"event": "worker.publish_failed"})
+
+    def _stop(self, partition: int, reason: str) -> None:
+        """Leave the partition alone, loudly. It is looked at again every 30 s: a person may have mended it."""
+        self._consumer.pause(partition)
+        self._stopped[partition] = time.monotonic() + _RECHECK_STOPPED_S
+        log.critical(
+            "partition %d stopped: %s",
+            partition,
+            reason,
+            extra={"event": "worker.partition_stopped", "partition": partition},
+        )
+
+    def _recheck_stopped(self) -> None:
+        due = [partition for partition, at in self._stopped.items() if time.monotonic() >= at]
+        for partition, progress in (self._applier.progress(due) if due else {}).items():
+            del self._stopped[partition]
+            self._progress[partition] = progress
+            self._consumer.seek(partition, progress.next_offset)
+
+    def _drop_unassigned(self) -> None:
+        assigned = self._consumer.assignment()
+        self._forget([partition for partition in self._progress if partition not in assigned])
+        self._stopped = {p: at for p, at in self._stopped.items() if p in assigned}
+        self._seeks = {p: count for p, count in self._seeks.items() if p in assigned}
+
+    def _forget(self, partitions: Sequence[int] | Mapping[int, object]) -> None:
+        for partition in list(partitions):
+            self._progress.pop(partition, None)
