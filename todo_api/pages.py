@@ -19,6 +19,7 @@ class Page:
     """Immutable: the same key, epoch and generation give the same bytes whoever builds it.
 
     ``etag`` is quoted. ``next_after`` is the cursor of the page that follows, None at the end of the list.
+    ``age_s`` is above 0 while neither Redis nor PostgreSQL can say whether there is a newer one.
     """
 
     key: PageKey
@@ -28,6 +29,7 @@ class Page:
     gzip_body: bytes
     etag: str
     next_after: str | None
+    age_s: int = 0
 
 
 class Pages(Protocol):

@@ -1,0 +1,245 @@
+"""The page table against a real Redis (Valkey) and PostgreSQL, whole and broken."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from scripts.stack.server import wait_until
+from tests.support.commands import create
+from todo_api.core.cache import PageCache
+from todo_api.core.errors import StoreUnavailable
+from todo_api.core.store import Cursor, PageRows, ReadStore
+from todo_api.cursors import CursorSigner
+from todo_api.page_source import PageSource, StateSource
+from todo_api.page_table import PageTable
+from todo_api.pages import PageKey
+from todo_worker.applier import Applier, PartitionBatch, Progress
+
+FIRST = PageKey(10)
+SIGNER = CursorSigner(b"k" * 32)
+
+
+class CountingStore(ReadStore):
+    page_reads = 0
+
+    def read_page(self, limit: int, after: Cursor | None) -> PageRows:
+        self.page_reads += 1
+        return super().read_page(limit, after)
+
+
+class Process:
+    """What one API process has, and the worker beside it."""
+
+    def __init__(self, database_url: str, redis_url: str, **options: Any) -> None:
+        self.store = CountingStore(database_url, pool_size=2)
+        self.cache = PageCache(redis_url, pool_size=4, ttl_s=60)
+        self.applier = Applier(database_url, log="test")
+        settings = {"poll_s": 0.01, "pages_max": 8, "bytes_max": 1_000_000, "stale_max_s": 300.0} | options
+        self.table = PageTable(
+            StateSource(self.cache, self.store, store_poll_s=0.05),
+            PageSource(self.cache, self.store, SIGNER, list_max=1000),
+            **settings,
+        )
+
+    def write(self, title: str, *, publish: bool = True) -> None:
+        """Do what the worker does with one command."""
+        start = self.applier.progress([0])[0]
+        end = Progress(start.next_offset + 1, 0)
+        command = create(title=title, at_s=start.next_offset)
+        self.applier.apply([PartitionBatch(0, start, end, [(start.next_offset, command)])])
+        if publish:
+            self.cache.publish(*self.applier.state())
+
+    def titles(self, key: PageKey = FIRST) -> list[str]:
+        return [todo["title"] for todo in json.loads(self.table.get(key).body)]
+
+    def shows(self, *titles: str) -> Callable[[], bool]:
+        return lambda: self.titles() == list(titles)
+
+
+@contextmanager
+def running(database_url: str, redis_url: str, **options: Any) -> Iterator[Process]:
+    process = Process(database_url, redis_url, **options)
+    process.store.start()
+    process.table.start()
+    try:
+        yield process
+    finally:
+        process.table.stop(5)
+        process.store.stop(1)
+        process.cache.close()
+        process.applier.close()
+
+
+def test_a_page_follows_the_table_and_is_read_from_postgresql_once_per_state(
+    database_url: str, redis_url: str
+) -> None:
+    with running(database_url, redis_url) as one, running(database_url, redis_url) as other:
+        one.write("a")
+        for process in (one, other):
+            wait_until(process.shows("a"), 5, "first todo")
+        settled = one.store.page_reads + other.store.page_reads
+        one.write("b")
+        for process in (one, other):
+            wait_until(process.shows("b", "a"), 5, "second todo")
+        assert one.store.page_reads + other.store.page_reads == settled + 1
+
+
+def test_a_page_in_use_is_answered_from_memory(database_url: str, redis_url: str) -> None:
+    with running(database_url, redis_url) as process:
+        process.write("a")
+        wait_until(process.shows("a"), 5, "first todo")
+        reads = process.store.page_reads
+        assert {process.table.get(FIRST).etag for _ in range(100)} == {process.table.get(FIRST).etag}
+        assert process.store.page_reads == reads
+
+
+def test_pages_go_on_where_the_cursor_says(database_url: str, redis_url: str) -> None:
+    with running(database_url, redis_url) as process:
+        for title in "abcde":
+            process.write(title)
+        wait_until(process.shows("e", "d", "c", "b", "a"), 5, "five todos")
+        seen, key = [], PageKey(2)
+        while True:
+            seen += process.titles(key)
+            after = process.table.get(key).next_after
+            if after is None:
+                break
+            key = PageKey(2, after)
+        assert seen == ["e", "d", "c", "b", "a"]
+
+
+def test_every_process_makes_the_same_bytes_for_the_same_state(database_url: str, redis_url: str) -> None:
+    with running(database_url, redis_url) as one:
+        one.write("a")
+        wait_until(one.shows("a"), 5, "first todo")
+        first = one.table.get(FIRST)
+        redis.Redis.from_url(redis_url).flushall()
+        with running(database_url, redis_url) as other:
+            assert other.table.get(FIRST) == first
+
+
+def test_without_a_published_state_postgresql_is_asked(database_url: str, redis_url: str) -> None:
+    with running(database_url, redis_url) as process:
+        process.write("a", publish=False)
+        wait_until(process.shows("a"), 5, "first todo")
+        process.write("b", publish=False)
+        wait_until(process.shows("b", "a"), 5, "second todo")
+
+
+@pytest.mark.faults
+def test_with_redis_stopped_and_started_pages_stay_current(database_url: str, own_valkey: Any) -> None:
+    with running(database_url, own_valkey.url) as process:
+        process.write("a")
+        wait_until(process.shows("a"), 5, "first todo")
+        own_valkey.process.kill()
+        process.write("b", publish=False)
+        wait_until(process.shows("b", "a"), 5, "second todo")
+        own_valkey.process.start()
+        process.write("c", publish=False)
+        wait_until(process.shows("c", "b", "a"), 5, "third todo")
+
+
+@pytest.mark.faults
+def test_with_redis_hung_pages_stay_current_and_no_late_write_takes_them_back(
+    database_url: str, own_valkey: Any
+) -> None:
+    with running(database_url, own_valkey.url) as process:
+        process.write("a")
+        wait_until(process.shows("a"), 5, "first todo")
+        own_valkey.process.freeze()
+        process.write("b", publish=False)
+        wait_until(process.shows("b", "a"), 10, "second todo")
+        own_valkey.process.resume()
+        for _ in range(50):
+            assert process.titles() == ["b", "a"]
+
+
+def test_an_old_snapshot_of_redis_does_not_take_a_page_back(database_url: str, redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url)
+    with running(database_url, redis_url) as process:
+        process.write("a")
+        wait_until(process.shows("a"), 5, "first todo")
+        old = {key: client.dump(key) for key in client.keys("todos:*")}
+        process.write("b")
+        wait_until(process.shows("b", "a"), 5, "second todo")
+        for key, value in old.items():
+            client.restore(key, 0, value, replace=True)
+        learned = threading.Event()
+        for _ in range(50):
+            assert process.titles() == ["b", "a"]
+            learned.wait(0.01)
+
+
+def test_a_restored_database_with_a_new_epoch_replaces_pages_even_at_a_lower_generation(
+    database_url: str, redis_url: str
+) -> None:
+    import psycopg
+
+    with running(database_url, redis_url) as process:
+        process.write("a")
+        process.write("b")
+        wait_until(process.shows("b", "a"), 5, "two todos")
+        with psycopg.connect(database_url) as connection:
+            connection.execute("update epoch set id = 'restored'")
+            connection.execute("delete from todos where title = 'b'")
+            connection.execute("update applied set next_offset = next_offset - 1")
+        process.cache.publish(*process.applier.state())
+        wait_until(process.shows("a"), 5, "the restored table")
+
+
+@pytest.mark.faults
+def test_with_postgresql_away_pages_in_use_are_served_and_others_are_unavailable(
+    own_postgres: Any, redis_url: str
+) -> None:
+    with running(own_postgres.url, redis_url) as process:
+        process.write("a")
+        wait_until(process.shows("a"), 5, "first todo")
+        own_postgres.process.kill()
+        assert process.titles() == ["a"]
+        with pytest.raises(StoreUnavailable):
+            process.table.get(PageKey(7))
+        own_postgres.process.start()
+        wait_until(lambda: process.titles(PageKey(7)) == ["a"], 10, "the other page")
+
+
+@pytest.mark.faults
+def test_with_both_away_the_last_page_is_served_with_its_age_and_then_refused(
+    own_postgres: Any, own_valkey: Any
+) -> None:
+    with running(own_postgres.url, own_valkey.url, stale_max_s=4.0) as process:
+        process.write("a")
+        wait_until(process.shows("a"), 5, "first todo")
+        own_valkey.process.kill()
+        own_postgres.process.kill()
+        wait_until(lambda: process.table.get(FIRST).age_s >= 2, 10, "an age")
+        assert process.titles() == ["a"]
+
+        def refused() -> bool:
+            try:
+                process.table.get(FIRST)
+            except StoreUnavailable:
+                return True
+            return False
+
+        wait_until(refused, 15, "refusal")
+        own_postgres.process.start()
+        wait_until(lambda: not refused() and process.table.get(FIRST).age_s == 0, 15, "recovery")
+
+
+def test_a_scan_of_limits_keeps_the_table_within_its_bounds(database_url: str, redis_url: str) -> None:
+    with running(database_url, redis_url, pages_max=4) as process:
+        process.write("a")
+        for limit in range(1, 30):
+            process.table.get(PageKey(limit))
+        assert len(process.table._entries) <= 4
+    with running(database_url, redis_url, bytes_max=3_000) as process:
+        for limit in range(1, 30):
+            process.table.get(PageKey(limit))
+        sizes = [len(e.page.body) + len(e.page.gzip_body) for e in process.table._entries.values()]
+        assert 0 < sum(sizes) <= 3_000

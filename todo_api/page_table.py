@@ -1,0 +1,192 @@
+"""The page table: the pages this process answers from, kept current by one background thread, the watcher.
+
+A request for a page in the table touches nothing but a dict. The watcher learns the current state every
+``poll_s``; when it moved, it replaces the pages that are in use and drops those that are not, so a page in the
+table is never older than the last state learned, but for the time one refresh takes and is rationed to.
+"""
+
+import logging
+import threading
+import time
+from dataclasses import replace
+from typing import Final, Protocol
+
+from todo_api.core.errors import StoreUnavailable
+from todo_api.core.store import State
+from todo_api.pages import Page, PageKey
+
+log = logging.getLogger(__name__)
+
+# A page that nobody asked for this long is dropped, not refreshed, when the state moves.
+_IN_USE_S: Final = 2.0
+# Refreshing one page takes at most a tenth of the time: the next refresh is not before 10 x the cost of the last.
+_REFRESH_SHARE: Final = 10
+# Without news for this long, answers say how old they are.
+_FRESH_S: Final = 2.0
+
+
+class Learns(Protocol):
+    """See StateSource.learn."""
+
+    def learn(self, known: State | None) -> State | None: ...
+
+
+class Fetches(Protocol):
+    """See PageSource."""
+
+    def fetch(self, key: PageKey, wanted: State | None) -> Page: ...
+    def refresh(self, key: PageKey, wanted: State) -> Page | None: ...
+
+
+class _Entry:
+    """One page in the table. ``hits`` is counted by requests, everything else is the watcher's or set under a lock."""
+
+    __slots__ = ("hits", "hits_noted", "next_refresh", "page", "used_at")
+
+    def __init__(self, page: Page, now: float) -> None:
+        self.page = page
+        self.hits = 1
+        self.hits_noted = 0
+        self.used_at = now
+        self.next_refresh = 0.0
+
+
+class PageTable:
+    """Pages by key, bounded in number and bytes: the least recently used goes first.
+
+    Implements ``todo_api.pages.Pages``. ``stale_max_s`` bounds how old a page may get while neither Redis nor
+    PostgreSQL can be asked.
+    """
+
+    def __init__(
+        self,
+        states: Learns,
+        source: Fetches,
+        *,
+        poll_s: float,
+        pages_max: int,
+        bytes_max: int,
+        stale_max_s: float,
+    ) -> None:
+        self._states = states
+        self._source = source
+        self._poll_s = poll_s
+        self._pages_max = pages_max
+        self._bytes_max = bytes_max
+        self._stale_max_s = stale_max_s
+        self._entries: dict[PageKey, _Entry] = {}
+        self._filling: dict[PageKey, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._state: State | None = None
+        self._learned_at = float("-inf")
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the watcher and return at once. Call it after the fork, once."""
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def get(self, key: PageKey) -> Page:
+        """Return the page; see ``Pages.get``. Its ``age_s`` is above 0 when nothing could be learned for a while."""
+        age_s = time.monotonic() - self._learned_at
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.hits += 1
+            if age_s <= _FRESH_S:
+                return entry.page
+            if self._state is not None and age_s <= self._stale_max_s:
+                return replace(entry.page, age_s=int(age_s))
+        return self._fill(key)
+
+    def _fill(self, key: PageKey) -> Page:
+        with self._lock:
+            filling = self._filling.setdefault(key, threading.Lock())
+        with filling:
+            entry = self._entries.get(key)
+            fresh = time.monotonic() - self._learned_at <= _FRESH_S
+            if entry is not None and fresh:
+                return entry.page
+            page = self._source.fetch(key, self._state if fresh else None)
+            with self._lock:
+                self._filling.pop(key, None)
+                return self._keep(page)
+
+    def _keep(self, page: Page) -> Page:
+        """Put the page into the table unless a newer one is there; return the one that is there then."""
+        now = time.monotonic()
+        entry = self._entries.get(page.key)
+        if entry is None:
+            self._make_room(len(page.body) + len(page.gzip_body))
+            self._entries[page.key] = _Entry(page, now)
+        elif entry.page.epoch == page.epoch and entry.page.generation > page.generation:
+            return entry.page
+        else:
+            entry.page = page
+            entry.used_at = now
+        return page
+
+    def _make_room(self, size_bytes: int) -> None:
+        total = sum(len(entry.page.body) + len(entry.page.gzip_body) for entry in self._entries.values())
+        for key, entry in sorted(self._entries.items(), key=lambda item: item[1].used_at):
+            if len(self._entries) < self._pages_max and total + size_bytes <= self._bytes_max:
+                return
+            total -= len(entry.page.body) + len(entry.page.gzip_body)
+            del self._entries[key]
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._poll_s):
+            try:
+                self._watch()
+            except StoreUnavailable as ex:
+                log.debug("nothing learned: %s", ex, extra={"event": "watcher.unavailable"})
+            except Exception:
+                # The watcher must outlive a bug in it: without it every page is refused after stale_max_s.
+                log.exception("watcher failed", extra={"event": "watcher.failed"})
+
+    def _watch(self) -> None:
+        state = self._states.learn(self._state)
+        now = time.monotonic()
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.hits != entry.hits_noted:
+                    entry.hits_noted, entry.used_at = entry.hits, now
+        if state is None:
+            return
+        self._learned_at = now
+        if (
+            self._state is None
+            or state.epoch != self._state.epoch
+            or state.generation > self._state.generation
+        ):
+            self._state = state
+        self._refresh(self._state, now)
+
+    def _refresh(self, state: State, now: float) -> None:
+        for key, entry in list(self._entries.items()):
+            if entry.page.epoch == state.epoch and entry.page.generation >= state.generation:
+                continue
+            if now - entry.used_at > _IN_USE_S:
+                with self._lock:
+                    self._entries.pop(key, None)
+            elif now >= entry.next_refresh:
+                self._refresh_one(key, entry, state)
+
+    def _refresh_one(self, key: PageKey, entry: _Entry, state: State) -> None:
+        began = time.monotonic()
+        try:
+            page = self._source.refresh(key, state)
+        except StoreUnavailable:
+            # The old page is the best there is; it is looked at again soon.
+            entry.next_refresh = began + _FRESH_S
+            return
+        if page is not None:
+            ended = time.monotonic()
+            entry.next_refresh = ended + _REFRESH_SHARE * (ended - began)
+            with self._lock:
+                self._keep(page)
