@@ -164,7 +164,7 @@ class Settings:
     jwt_jwks_url: str | None = _setting(
         "JWT_JWKS_URL", "Where public keys are fetched, instead of `JWT_SECRET`", _url("https", "http")
     )
-    command_log: str = _setting(
+    command_log: Literal["kafka", "streams"] = _setting(
         "COMMAND_LOG", "`kafka`, or `streams` for Valkey Streams on `REDIS_URL`", _one_of("kafka", "streams"),
         "kafka",
     )  # fmt: skip

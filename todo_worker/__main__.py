@@ -9,9 +9,9 @@ from typing import Final
 from config.logs import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from todo_api.core.cache import PageCache
-from todo_api.core.command_log.connect import make_consumer, make_publisher
+from todo_api.core.command_log.connect import dead_letters_topic, make_consumer, make_publisher
 from todo_worker.applier import Applier
-from todo_worker.dead_letters import SUFFIX, DeadLetters
+from todo_worker.dead_letters import DeadLetters
 from todo_worker.worker import Worker
 
 log = logging.getLogger("todo_worker")
@@ -50,7 +50,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     dead_letter_publisher = make_publisher(
         settings.command_log,
         brokers=settings.kafka_brokers,
-        topic=settings.kafka_todo_topic + SUFFIX,
+        topic=dead_letters_topic(settings.kafka_todo_topic),
         partitions=1,
         redis_url=settings.redis_url,
         timeout_s=_DEAD_LETTER_TIMEOUT_S,

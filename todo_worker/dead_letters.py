@@ -5,7 +5,6 @@ from typing import Final
 from todo_api.core.command_log import Headers, Message, Publisher, Record
 from todo_api.core.errors import LogUnavailable, RecordTooLarge
 
-SUFFIX: Final = ".dlq"
 _REASON_MAX_CHARS: Final = 500
 
 

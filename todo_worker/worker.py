@@ -64,6 +64,7 @@ class Worker:
         self._dlq_limit = dlq_limit
         # What we believe of the partitions we read; dropped whenever it may be wrong, read again when needed.
         self._progress: dict[int, Progress] = {}
+        self._to_rewind: set[int] = set()
         self._seeks: dict[int, int] = {}
         self._stopped: dict[int, float] = {}
         self._next_publish = 0.0
@@ -88,7 +89,10 @@ class Worker:
     def step(self) -> None:
         """Poll once and apply what came. Raises Unavailable or FenceLost with nothing, or all of it, applied."""
         self._recheck_stopped()
+        self._rewind()
         polled = self._consumer.poll(self._batch_max, _POLL_TIMEOUT_S)
+        # Until they are applied: the consumer is past them already and would not offer them again.
+        self._to_rewind.update(polled)
         self._drop_unassigned()
         batches = self._batches(polled)
         if batches:
@@ -96,10 +100,25 @@ class Worker:
             for batch in batches:
                 self._progress[batch.partition] = batch.end
             log.debug("applied", extra={"event": "worker.applied", **applied._asdict()})
+        self._to_rewind = {
+            batch.partition
+            for batch in batches
+            if batch.end.next_offset <= polled[batch.partition][-1].offset
+            and batch.partition not in self._stopped
+        }
         if batches or time.monotonic() >= self._next_publish:
             self._publish()
         if batches:
             self._consumer.commit({batch.partition: batch.end.next_offset for batch in batches})
+
+    def _rewind(self) -> None:
+        """Go back to where ``applied`` is in partitions of which messages were polled and not applied."""
+        partitions = (self._to_rewind & self._consumer.assignment()) - self._stopped.keys()
+        if partitions:
+            for partition, progress in self._applier.progress(sorted(partitions)).items():
+                self._progress[partition] = progress
+                self._consumer.seek(partition, progress.next_offset)
+        self._to_rewind = set()
 
     def _batches(self, polled: Mapping[int, list[Message]]) -> list[PartitionBatch]:
         missing = [partition for partition in polled if partition not in self._progress]
@@ -139,7 +158,7 @@ class Worker:
         next_offset, dead = start
         for message in messages:
             if message.offset != next_offset:
-                break  # the next poll does not begin at next_offset either, and is dealt with as such
+                break  # rewound to next_offset, where the next poll cannot begin either: the seeks run out
             try:
                 commands.append((message.offset, decode(message.value)))
                 dead = 0
