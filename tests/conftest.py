@@ -12,6 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from scripts.stack.kafka import LocalKafka
 from scripts.stack.postgres import LocalPostgres
 from scripts.stack.server import ServerProcess, free_port
 from scripts.stack.valkey import LocalValkey
@@ -108,3 +109,27 @@ def own_valkey(tmp_path: Path) -> Iterator[Running]:
         yield Running(server.url, process)
     finally:
         process.stop()
+
+
+def _kafka(folder: Path) -> Iterator[tuple[LocalKafka, ServerProcess]]:
+    server = LocalKafka(folder / "kafka", free_port(), free_port())
+    process = ServerProcess(server, folder)
+    try:
+        process.start()
+        yield server, process
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The session's Kafka, as in KAFKA_BROKERS. Each test makes topics of its own."""
+    for server, _ in _kafka(tmp_path_factory.mktemp("kafka")):
+        yield server.bootstrap
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[Running]:
+    """A Kafka to stop, freeze and kill; its URL is what goes into KAFKA_BROKERS."""
+    for server, process in _kafka(tmp_path):
+        yield Running(server.bootstrap, process)

@@ -41,6 +41,9 @@ class PageAnswers:
             ("Cache-Control", CACHE_CONTROL),
             ("Vary", "Accept-Encoding"),
         ]
+        if page.age_s > 0:
+            # RFC 9211; the negative ttl says how long ago the page ought to have been looked at again.
+            always += [("Age", str(page.age_s)), ("Cache-Status", f"todo-api; hit; ttl=-{page.age_s}")]
         described = [*always, ("Content-Type", CONTENT_TYPE)]
         if page.next_after is not None:
             limit = page.key.limit or _NEXT_LIMIT

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from todo_api.core.errors import StoreUnavailable
 from todo_api.core.store import State
+from todo_api.page_answer import PageAnswers
 from todo_api.pages import Page, PageKey
 
 log = logging.getLogger(__name__)
@@ -38,24 +39,29 @@ class Fetches(Protocol):
     def refresh(self, key: PageKey, wanted: State) -> Page | None: ...
 
 
-class _Entry:
-    """One page in the table. ``hits`` is counted by requests, everything else is the watcher's or set under a lock."""
+class Entry:
+    """One page in the table. ``hits`` is counted by requests, everything else is set under the table's lock."""
 
-    __slots__ = ("hits", "hits_noted", "next_refresh", "page", "used_at")
+    __slots__ = ("answers", "hits", "hits_noted", "next_refresh", "page", "used_at")
 
     def __init__(self, page: Page, now: float) -> None:
-        self.page = page
+        self.show(page)
         self.hits = 1
         self.hits_noted = 0
         self.used_at = now
         self.next_refresh = 0.0
 
+    def show(self, page: Page) -> None:
+        self.page = page
+        self.answers = PageAnswers(page)
+
 
 class PageTable:
     """Pages by key, bounded in number and bytes: the least recently used goes first.
 
-    Implements ``todo_api.pages.Pages``. ``stale_max_s`` bounds how old a page may get while neither Redis nor
-    PostgreSQL can be asked.
+    Implements ``todo_api.pages.Pages``. ``hot`` holds the same entries by the query string that asks for them, as
+    long as they may be served without looking at the clock: it is empty when nothing was learned for a while.
+    ``stale_max_s`` bounds how old a page may get while neither Redis nor PostgreSQL can be asked.
     """
 
     def __init__(
@@ -74,7 +80,8 @@ class PageTable:
         self._pages_max = pages_max
         self._bytes_max = bytes_max
         self._stale_max_s = stale_max_s
-        self._entries: dict[PageKey, _Entry] = {}
+        self.hot: dict[str, Entry] = {}
+        self._entries: dict[PageKey, Entry] = {}
         self._filling: dict[PageKey, threading.Lock] = {}
         self._lock = threading.Lock()
         self._state: State | None = None
@@ -109,12 +116,15 @@ class PageTable:
             filling = self._filling.setdefault(key, threading.Lock())
         with filling:
             entry = self._entries.get(key)
-            fresh = time.monotonic() - self._learned_at <= _FRESH_S
+            fresh = self._is_fresh(time.monotonic())
             if entry is not None and fresh:
                 return entry.page
-            page = self._source.fetch(key, self._state if fresh else None)
+            try:
+                page = self._source.fetch(key, self._state if fresh else None)
+            finally:
+                with self._lock:
+                    self._filling.pop(key, None)
             with self._lock:
-                self._filling.pop(key, None)
                 return self._keep(page)
 
     def _keep(self, page: Page) -> Page:
@@ -123,11 +133,13 @@ class PageTable:
         entry = self._entries.get(page.key)
         if entry is None:
             self._make_room(len(page.body) + len(page.gzip_body))
-            self._entries[page.key] = _Entry(page, now)
+            self._entries[page.key] = entry = Entry(page, now)
+            if self._is_fresh(now):
+                self.hot[_query(page.key)] = entry
         elif entry.page.epoch == page.epoch and entry.page.generation > page.generation:
             return entry.page
         else:
-            entry.page = page
+            entry.show(page)
             entry.used_at = now
         return page
 
@@ -137,7 +149,14 @@ class PageTable:
             if len(self._entries) < self._pages_max and total + size_bytes <= self._bytes_max:
                 return
             total -= len(entry.page.body) + len(entry.page.gzip_body)
-            del self._entries[key]
+            self._drop(key)
+
+    def _drop(self, key: PageKey) -> None:
+        self._entries.pop(key, None)
+        self.hot.pop(_query(key), None)
+
+    def _is_fresh(self, now: float) -> bool:
+        return now - self._learned_at <= _FRESH_S
 
     def _run(self) -> None:
         while not self._stopping.wait(self._poll_s):
@@ -148,6 +167,14 @@ class PageTable:
             except Exception:
                 # The watcher must outlive a bug in it: without it every page is refused after stale_max_s.
                 log.exception("watcher failed", extra={"event": "watcher.failed"})
+            with self._lock:
+                self._set_hot()
+
+    def _set_hot(self) -> None:
+        if not self._is_fresh(time.monotonic()):
+            self.hot.clear()
+        elif len(self.hot) != len(self._entries):
+            self.hot.update((_query(key), entry) for key, entry in self._entries.items())
 
     def _watch(self) -> None:
         state = self._states.learn(self._state)
@@ -173,11 +200,11 @@ class PageTable:
                 continue
             if now - entry.used_at > _IN_USE_S:
                 with self._lock:
-                    self._entries.pop(key, None)
+                    self._drop(key)
             elif now >= entry.next_refresh:
                 self._refresh_one(key, entry, state)
 
-    def _refresh_one(self, key: PageKey, entry: _Entry, state: State) -> None:
+    def _refresh_one(self, key: PageKey, entry: Entry, state: State) -> None:
         began = time.monotonic()
         try:
             page = self._source.refresh(key, state)
@@ -190,3 +217,10 @@ class PageTable:
             entry.next_refresh = ended + _REFRESH_SHARE * (ended - began)
             with self._lock:
                 self._keep(page)
+
+
+def _query(key: PageKey) -> str:
+    """Return the query string that asks for this page in its plainest form."""
+    if key.limit is None:
+        return ""
+    return f"limit={key.limit}&after={key.after}" if key.after else f"limit={key.limit}"

@@ -47,11 +47,15 @@ def run_as(data: Path, *programs: Path) -> RunAs:
             "PostgreSQL refuses to run as root, and setpriv (util-linux), which would run it as another user, "
             "is not installed; install util-linux or start as an ordinary user."
         )
-    prefix = [setpriv, f"--reuid={user_id}", f"--regid={group_id}", "--clear-groups", "--no-new-privs"]
+    # "keep": a signal asked for at the death of the parent would be forgotten with the change of user.
+    prefix = [setpriv, "--pdeathsig=keep", "--clear-groups", "--no-new-privs"]
+    prefix += [f"--reuid={user_id}", f"--regid={group_id}"]
     closed = [path for path in (data, *programs) if not _can_reach(user_id, path.resolve())]
     if closed:
         capability = _held_capability(closed[0])
         prefix += [f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}"]
+        # access(2), by which initdb looks for postgres, counts capabilities of an ordinary user only with this bit.
+        prefix.append("--securebits=+no_setuid_fixup")
     return RunAs(user_id, group_id, prefix)
 
 

@@ -7,6 +7,8 @@ import signal
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from scripts.stack.secret_file import kept_secret, write_private
 from scripts.stack.server import StackError
@@ -82,8 +84,10 @@ class LocalValkey:
         return {}
 
     def is_ready(self) -> bool:
-        # A ping is refused while the append-only file is being loaded.
-        client = redis.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1)
+        # A ping is refused while the append-only file is being loaded. The client's own retries take seconds.
+        client = redis.Redis.from_url(
+            self.url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)
+        )
         try:
             return bool(client.ping())
         except redis.RedisError:

@@ -1,0 +1,53 @@
+# `make` alone lists what there is. Everything happens in .venv, made on first use.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Extra arguments, e.g. make run ARGS="--port 9000" or make test ARGS="tests/unit -x".
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint format types imports install lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/installed ## Start everything here: database, cache, log, worker, API (Ctrl-C stops it)
+	@exec $(BIN)/todo up $(ARGS)
+
+test: $(VENV)/installed-test ## Install what the tests need and run them all
+	$(BIN)/pytest $(ARGS)
+
+check: lint types imports ## Lint, types and import contracts
+
+lint: $(VENV)/installed-test ## Style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed-test ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/installed-test ## Check types, strictly
+	$(BIN)/mypy
+
+imports: $(VENV)/installed-test ## Check which part may import which
+	$(BIN)/lint-imports
+
+install: $(VENV)/installed ## Make .venv with everything that `make run` needs
+
+lock: ## Pin the newest versions that setup.cfg allows, in constraints.txt
+	scripts/setup.sh lock
+
+clean: ## Remove .venv and caches; the data in .todo stays
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+INPUTS := setup.cfg pyproject.toml constraints.txt scripts/setup.sh
+
+$(VENV)/installed: $(INPUTS)
+	scripts/setup.sh run
+	@touch $@
+
+$(VENV)/installed-test: $(INPUTS)
+	scripts/setup.sh test
+	@touch $@ $(VENV)/installed

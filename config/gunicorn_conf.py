@@ -1,0 +1,118 @@
+"""gunicorn's settings and hooks. Imported by the master, before any fork, through gunicorn.conf.py.
+
+Each name in ``__all__`` is one of gunicorn's; the command line can still override it.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any, Final
+
+from config.logs import log_config
+from config.settings import Settings, SettingsError, load_settings
+
+__all__ = [
+    "accesslog",
+    "bind",
+    "control_socket_disable",
+    "forwarded_allow_ips",
+    "graceful_timeout",
+    "keepalive",
+    "limit_request_field_size",
+    "limit_request_fields",
+    "limit_request_line",
+    "logconfig_dict",
+    "loglevel",
+    "on_starting",
+    "post_worker_init",
+    "preload_app",
+    "threads",
+    "timeout",
+    "worker_class",
+    "worker_exit",
+    "worker_tmp_dir",
+    "workers",
+]
+
+# What is in flight at the end: a publisher waiting for its last acknowledgement.
+_STOP_TIMEOUT_S: Final = 5.0
+
+
+def _settings() -> Settings:
+    # A worker that meets a bad setting would be started again and again; the master just says what is wrong.
+    try:
+        return load_settings("api")
+    except SettingsError as ex:
+        sys.exit(str(ex))
+
+
+def _worker_class() -> str:
+    """Return the fast worker where meinheld is installed, gunicorn's threads elsewhere; both serve the same app."""
+    try:
+        importlib.import_module("todo_api.meinheld_worker")
+    except ImportError:
+        return "gthread"
+    return "todo_api.meinheld_worker.MeinheldWorker"
+
+
+def on_starting(server: Any) -> None:
+    """Say how this instance is set up."""
+    fields = {
+        "event": "api.start",
+        "worker_class": server.cfg.worker_class_str,
+        "settings": _SETTINGS.shown(),
+    }
+    server.log.info("API starts", extra=fields)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Open what the app needs, in the new process, and make it not ready as soon as SIGTERM arrives."""
+    app = worker.wsgi
+    app.start()
+    leave = worker.handle_exit
+
+    def drain_and_leave(number: int, frame: FrameType | None) -> None:
+        app.drain()
+        leave(number, frame)
+
+    # Replaced on the worker too, for a worker class that installs its handlers later.
+    worker.handle_exit = drain_and_leave
+    signal.signal(signal.SIGTERM, drain_and_leave)
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Close what was opened. gunicorn also calls this in the master, for a worker that was killed: nothing to do."""
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        app.stop(_STOP_TIMEOUT_S)
+
+
+_SETTINGS: Final = _settings()
+
+bind = f"0.0.0.0:{_SETTINGS.http_port}"
+workers = _SETTINGS.processes
+worker_class = _worker_class()
+threads = 8
+# The app is imported in each worker: pools, producers and threads do not survive a fork.
+preload_app = False
+
+timeout = 30
+graceful_timeout = 20
+# Longer than a proxy keeps an idle connection, or it meets one that is just being closed.
+keepalive = 20
+# The heartbeat files of the workers; a busy disk must not look like a dead worker.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
+# APPSEC: the app believes no forwarded header, so nobody may set the scheme or the script name.
+forwarded_allow_ips = ""
+
+# A second gunicorn of the same user would take the socket over.
+control_socket_disable = True
+accesslog = None
+loglevel = _SETTINGS.log_level
+logconfig_dict = log_config(_SETTINGS.log_level, _SETTINGS.log_format)

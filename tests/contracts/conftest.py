@@ -1,0 +1,183 @@
+"""A command log on each real server, with a fresh topic for every test."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from scripts.stack.kafka import LocalKafka
+from scripts.stack.server import ServerProcess, free_port, wait_until
+from scripts.stack.valkey import LocalValkey
+from todo_api.core.command_log import Consumer, Message, Publisher
+from todo_api.core.command_log.connect import Kind, make_consumer, make_publisher
+
+PARTITIONS = 4
+KINDS = [pytest.param("kafka", marks=pytest.mark.kafka), "streams"]
+
+
+@dataclass
+class CommandLog:
+    """One topic on one server; what it hands out is closed after the test."""
+
+    kind: Kind
+    address: str
+    process: ServerProcess | None = None
+    topic: str = field(default_factory=lambda: f"test-{uuid4().hex[:12]}")
+    _closables: list[Publisher | Consumer] = field(default_factory=list)
+
+    def create(self) -> None:
+        if self.kind == "kafka":
+            from todo_api.core.command_log.topics import ensure_topics
+
+            ensure_topics([self.address], self.topic, PARTITIONS)
+
+    def publisher(self) -> Publisher:
+        publisher = make_publisher(
+            self.kind,
+            brokers=[self.address],
+            topic=self.topic,
+            partitions=PARTITIONS,
+            redis_url=self.address,
+        )
+        self._closables.append(publisher)
+        publisher.start()
+        return publisher
+
+    def consumer(self, group: str = "workers") -> Consumer:
+        consumer = make_consumer(
+            self.kind,
+            brokers=[self.address],
+            topic=self.topic,
+            partitions=PARTITIONS,
+            redis_url=self.address,
+            group=f"{self.topic}-{group}",
+        )
+        self._closables.append(consumer)
+        return consumer
+
+    def close(self) -> None:
+        for closable in self._closables:
+            closable.close(1.0)
+
+    def cut_front(self, partition: int, offset: int) -> None:
+        """Take away what is before ``offset``, as retention does."""
+        if self.kind == "kafka":
+            from kafka import TopicPartition
+
+            with _admin(self.address) as admin:
+                admin.delete_records({TopicPartition(self.topic, partition): offset})
+        else:
+            with _redis(self.address) as client:
+                client.xtrim(f"{{{self.topic}}}:{partition}", minid=f"{offset}-0", approximate=False)
+
+    def make_anew(self) -> None:
+        """Delete the log and make it again, empty."""
+        if self.kind == "kafka":
+            with _admin(self.address) as admin:
+                admin.delete_topics([self.topic])
+                wait_until(lambda: self.topic not in admin.list_topics(), 20.0, "topic gone")
+            self.create()
+        else:
+            with _redis(self.address) as client:
+                client.delete(*client.keys(f"{{{self.topic}}}:*"))
+
+
+def _admin(bootstrap: str) -> Any:
+    from kafka import KafkaAdminClient
+
+    return KafkaAdminClient(bootstrap_servers=bootstrap)
+
+
+def _redis(url: str) -> Any:
+    from redis import Redis
+
+    return Redis.from_url(url)
+
+
+@contextmanager
+def _command_log(kind: Kind, address: str, process: ServerProcess | None = None) -> Iterator[CommandLog]:
+    log = CommandLog(kind, address, process)
+    log.create()
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+@pytest.fixture(params=KINDS)
+def log(request: pytest.FixtureRequest) -> Iterator[CommandLog]:
+    """A fresh topic on the session's server."""
+    if request.param == "kafka":
+        address = request.getfixturevalue("kafka_bootstrap")
+    else:
+        address = request.getfixturevalue("valkey").url
+    with _command_log(request.param, address) as log:
+        yield log
+
+
+class Breakable:
+    """Servers of one module's own, started when first asked for, to kill and freeze."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, tuple[LocalKafka | LocalValkey, ServerProcess]] = {}
+
+    def server(self, kind: str) -> tuple[LocalKafka | LocalValkey, ServerProcess]:
+        """Return the server of this kind, running and answering, whatever the test before did to it."""
+        if kind not in self._running:
+            folder = self._folder / kind
+            server = (
+                LocalKafka(folder, free_port(), free_port())
+                if kind == "kafka"
+                else LocalValkey(folder, free_port())
+            )
+            self._running[kind] = server, ServerProcess(server, self._folder)
+        server, process = self._running[kind]
+        if not server.is_ready():
+            process.stop()
+            process.start()
+        return server, process
+
+    def stop(self) -> None:
+        for _, process in self._running.values():
+            process.stop()
+
+
+@pytest.fixture(scope="module")
+def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Breakable]:
+    breakable = Breakable(tmp_path_factory.mktemp("breakable"))
+    try:
+        yield breakable
+    finally:
+        breakable.stop()
+
+
+@pytest.fixture(params=KINDS)
+def breakable_log(request: pytest.FixtureRequest, breakable: Breakable) -> Iterator[CommandLog]:
+    """A fresh topic on a server that may be killed, restarted and frozen through ``process``."""
+    server, process = breakable.server(request.param)
+    address = server.bootstrap if isinstance(server, LocalKafka) else server.url
+    with _command_log(request.param, address, process) as log:
+        yield log
+        process.resume()
+    # kafka-python leaves sockets of refused connections to the garbage collector: let it warn in this test.
+    gc.collect()
+
+
+def read(consumer: Consumer, count: int, timeout_s: float = 30.0) -> list[Message]:
+    """Poll until ``count`` messages came; return them in the order of their partitions and offsets."""
+    messages: list[Message] = []
+
+    def enough() -> bool:
+        for batch in consumer.poll(1_000, 0.2).values():
+            messages.extend(batch)
+        return len(messages) >= count
+
+    wait_until(enough, timeout_s, f"{count} messages")
+    assert len(messages) == count
+    return sorted(messages, key=lambda message: (message.partition, message.offset))

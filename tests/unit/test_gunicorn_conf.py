@@ -1,0 +1,90 @@
+import importlib
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from gunicorn.config import Config
+
+from tests.support.api import SECRET
+
+
+@pytest.fixture
+def gunicorn_conf(monkeypatch):
+    """The module as gunicorn's master imports it."""
+    monkeypatch.setenv("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
+    monkeypatch.setenv("JWT_SECRET", SECRET)
+    monkeypatch.setenv("HTTP_PORT", "8123")
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    monkeypatch.delitem(sys.modules, "config.gunicorn_conf", raising=False)
+    yield importlib.import_module("config.gunicorn_conf")
+    sys.modules.pop("config.gunicorn_conf")
+
+
+@pytest.fixture
+def sigterm():
+    """Puts the test process's own handler back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+class App:
+    def __init__(self, told):
+        self.told = told
+
+    def start(self):
+        self.told.append("start")
+
+    def drain(self):
+        self.told.append("drain")
+
+    def stop(self, timeout_s):
+        self.told.append(f"stop within {timeout_s:g}")
+
+
+def test_every_name_is_a_setting_gunicorn_knows_and_takes(gunicorn_conf):
+    config = Config()
+    for name in gunicorn_conf.__all__:
+        config.set(name, getattr(gunicorn_conf, name))
+    assert config.bind == ["0.0.0.0:8123"]
+    assert config.workers == 3
+    assert not config.preload_app
+
+
+def test_the_file_gunicorn_loads_by_itself_has_those_names(gunicorn_conf):
+    loaded: dict[str, object] = {}
+    exec((Path(__file__).parents[2] / "gunicorn.conf.py").read_text(), loaded)  # noqa: S102
+    assert set(gunicorn_conf.__all__) <= set(loaded)
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_sigterm_makes_it_not_ready_before_the_worker_leaves(gunicorn_conf):
+    told: list[str] = []
+    worker = SimpleNamespace(
+        wsgi=App(told), handle_exit=lambda number, _frame: told.append(f"leave {number}")
+    )
+    gunicorn_conf.post_worker_init(worker)
+    os.kill(os.getpid(), signal.SIGTERM)
+    # A worker class that installs its handlers later takes the same one from the worker.
+    worker.handle_exit(signal.SIGTERM, None)
+    assert told == ["start", "drain", f"leave {signal.SIGTERM:d}", "drain", f"leave {signal.SIGTERM:d}"]
+
+
+def test_what_was_opened_is_closed_at_the_exit(gunicorn_conf):
+    told: list[str] = []
+    gunicorn_conf.worker_exit(None, SimpleNamespace(wsgi=App(told)))
+    assert told == ["stop within 5"]
+
+
+def test_the_exit_of_a_worker_that_never_loaded_the_app_is_no_error(gunicorn_conf):
+    gunicorn_conf.worker_exit(None, SimpleNamespace())
+
+
+def test_without_meinheld_threads_serve_the_same_app(gunicorn_conf, monkeypatch):
+    monkeypatch.setitem(sys.modules, "todo_api.meinheld_worker", None)
+    assert gunicorn_conf._worker_class() == "gthread"
+    monkeypatch.setitem(sys.modules, "todo_api.meinheld_worker", SimpleNamespace())
+    assert gunicorn_conf._worker_class() == "todo_api.meinheld_worker.MeinheldWorker"

@@ -1,0 +1,165 @@
+"""The hit path answers what Falcon answers, and only what it may."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import falcon.testing
+import pytest
+
+from scripts.stack.server import wait_until
+from tests.support.api import Api, page
+from todo_api.core.errors import StoreUnavailable
+from todo_api.core.store import State
+from todo_api.hit_path import HitPath
+from todo_api.page_table import PageTable
+from todo_api.pages import Page, PageKey
+
+
+class States:
+    """What the watcher learns; None is silence, an error is Redis and PostgreSQL away."""
+
+    def __init__(self) -> None:
+        self.now: State | None = State("e", 7)
+
+    def learn(self, known: State | None) -> State | None:
+        if self.now is None:
+            raise StoreUnavailable("away")
+        return self.now
+
+
+class Source:
+    """Pages without a store."""
+
+    def __init__(self) -> None:
+        self.fetched: list[PageKey] = []
+
+    def fetch(self, key: PageKey, wanted: State | None) -> Page:
+        self.fetched.append(key)
+        return page(key=key, next_after="x" * 48)
+
+    def refresh(self, key: PageKey, wanted: State) -> Page | None:
+        return self.fetch(key, wanted)
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.states = States()
+        self.source = Source()
+        self.table = PageTable(
+            self.states, self.source, poll_s=0.005, pages_max=8, bytes_max=10**6, stale_max_s=60.0
+        )
+        self.falcon = Api(pages=self.table).app  # type: ignore[arg-type]
+        self.reached_falcon = 0
+        self.app = HitPath(self._counted, self.table.hot)
+
+    def _counted(self, environ: Any, start_response: Any) -> Any:
+        self.reached_falcon += 1
+        return self.falcon(environ, start_response)
+
+    def hit(self, query: str = "limit=10", method: str = "GET", **headers: str) -> tuple[Any, ...]:
+        return call(self.app, query, method, headers)
+
+
+def call(app: Any, query: str, method: str, headers: dict[str, str]) -> tuple[str, dict[str, str], bytes]:
+    environ = falcon.testing.create_environ(
+        path="/todos",
+        query_string=query,
+        method=method,
+        headers={k.replace("_", "-"): v for k, v in headers.items()},
+    )
+    answered: list[Any] = []
+    body = b"".join(app(environ, lambda status, headers, *_: answered.append((status, headers))))
+    ((status, raw_headers),) = answered
+    return status, {name.lower(): value for name, value in raw_headers}, body
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    rig.table.start()
+    wait_until(lambda: rig.table._learned_at > 0, 5, "first state")
+    call(rig.falcon, "limit=10", "GET", {})
+    call(rig.falcon, "", "GET", {})
+    yield rig
+    rig.table.stop(5)
+
+
+REQUESTS: list[dict[str, str]] = [
+    {},
+    {"Accept_Encoding": "gzip"},
+    {"Accept_Encoding": "gzip;q=0"},
+    {"Accept_Encoding": "br, *;q=0.1"},
+    {"If_None_Match": "*"},
+    {"If_None_Match": 'W/"e.7.abc"'},
+    {"If_None_Match": '"other", "e.7.abc"', "Accept_Encoding": "gzip"},
+    {"If_None_Match": '"other"'},
+]
+
+
+@pytest.mark.parametrize("query", ["", "limit=10"])
+@pytest.mark.parametrize("headers", REQUESTS, ids=str)
+def test_a_hit_is_answered_as_falcon_answers_it(rig: Rig, query: str, headers: dict[str, str]) -> None:
+    status, named, body = call(rig.falcon, query, "GET", headers)
+    assert rig.hit(query, **headers) == (status, named, body)
+    assert rig.reached_falcon == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "method", "status"),
+    [
+        ("limit=10", "HEAD", "200 OK"),
+        ("limit=10", "POST", "401 Unauthorized"),
+        ("limit=10", "DELETE", "405 Method Not Allowed"),
+        ("limit=10&limit=10", "GET", "400 Bad Request"),
+        ("limit=010", "GET", "400 Bad Request"),
+        ("limit=11", "GET", "200 OK"),
+        ("x=1&limit=10", "GET", "200 OK"),
+    ],
+)
+def test_everything_else_goes_to_falcon(rig: Rig, query: str, method: str, status: str) -> None:
+    assert rig.hit(query, method)[0] == status
+    assert rig.reached_falcon == 1
+
+
+def test_a_page_is_hot_after_its_first_request(rig: Rig) -> None:
+    rig.hit("limit=42")
+    rig.hit("limit=42")
+    assert rig.reached_falcon == 1
+
+
+def test_a_new_state_is_shown_and_a_page_in_use_stays_hot(rig: Rig) -> None:
+    fetched = len(rig.source.fetched)
+    rig.hit()
+    rig.states.now = State("e", 8)
+    wait_until(lambda: len(rig.source.fetched) > fetched, 5, "refresh")
+    assert rig.hit()[0] == "200 OK"
+    assert rig.reached_falcon == 0
+
+
+def test_with_nothing_learned_for_a_while_falcon_answers_with_the_age(rig: Rig) -> None:
+    rig.states.now = None
+    wait_until(lambda: not rig.table.hot, 10, "no hot pages")
+    assert rig.hit()[0] == "200 OK"
+    assert rig.reached_falcon == 1
+    rig.states.now = State("e", 7)
+    wait_until(lambda: rig.table.hot, 5, "hot again")
+    rig.hit()
+    assert rig.reached_falcon == 1
+
+
+def test_hits_from_many_threads_while_the_state_moves_are_all_answered(rig: Rig) -> None:
+    statuses: list[str] = []
+
+    def ask() -> None:
+        statuses.extend(rig.hit("limit=10")[0] for _ in range(200))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for generation in range(8, 28):
+        rig.states.now = State("e", generation)
+    for thread in threads:
+        thread.join()
+    assert set(statuses) == {"200 OK"}
+    assert len(statuses) == 800

@@ -1,0 +1,147 @@
+"""The composition root of the API: the only place that knows which class does what."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Final
+
+import falcon
+from falcon import Request, Response
+
+from config.settings import Settings, SettingsError
+from todo_api.auth import TokenVerifier
+from todo_api.breaker import GuardedPublisher
+from todo_api.core.cache import PageCache
+from todo_api.core.command_log import Publisher
+from todo_api.core.command_log.connect import make_publisher
+from todo_api.core.operation_id import OperationIds
+from todo_api.core.store import ReadStore
+from todo_api.cursors import CursorSigner
+from todo_api.health import Health, Monitor, Readiness, Ready
+from todo_api.hit_path import HitPath
+from todo_api.jwks import PublicKeys
+from todo_api.page_source import PageSource, StateSource
+from todo_api.page_table import PageTable
+from todo_api.pages import Pages
+from todo_api.problems import NOT_FOUND, Problem, add_problem_handlers
+from todo_api.request_body import UnreadBody
+from todo_api.request_ids import RequestIdHeader
+from todo_api.service import Part, Service
+from todo_api.todos import CommandIntake, TodoCollection, TodoItem, TodoReader, Verifier
+
+# How often PostgreSQL is asked for the generation while Redis cannot tell.
+_STORE_POLL_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collaborators:
+    """Everything the resources work with. Tests bring their own."""
+
+    pages: Pages
+    todos: TodoReader
+    publisher: Publisher
+    verifier: Verifier
+    readiness: Readiness
+    cursors: CursorSigner
+    operation_ids: OperationIds
+
+
+def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
+    """Return the app over ready collaborators. Opens nothing."""
+    app: falcon.App[Request, Response] = falcon.App()
+    for middleware in (StrictPaths(), RequestIdHeader(), UnreadBody()):
+        app.add_middleware(middleware)
+    add_problem_handlers(app)
+    intake = CommandIntake(collaborators.publisher, collaborators.operation_ids)
+    verifier = collaborators.verifier
+    app.add_route(
+        "/todos",
+        TodoCollection(
+            pages=collaborators.pages, cursors=collaborators.cursors, verifier=verifier, intake=intake
+        ),
+    )
+    app.add_route("/todos/{todo_id}", TodoItem(todos=collaborators.todos, verifier=verifier, intake=intake))
+    app.add_route("/health", Health())
+    app.add_route("/ready", Ready(collaborators.readiness))
+    return app
+
+
+def build(settings: Settings) -> Service:
+    """Return the process that ``settings`` describe. Opens nothing: that is for ``Service.start``, after the fork."""
+    cursors = CursorSigner(_derived_key(settings, b"cursor"))
+    keys = _public_keys(settings)
+    store = ReadStore(settings.database_url, pool_size=settings.db_pool_size // settings.processes)
+    cache = PageCache(
+        settings.redis_url,
+        pool_size=settings.redis_pool_size // settings.processes,
+        ttl_s=settings.cache_ttl_sec,
+    )
+    pages = PageTable(
+        StateSource(cache, store, store_poll_s=_STORE_POLL_S),
+        PageSource(cache, store, cursors, list_max=settings.list_max),
+        poll_s=settings.cache_poll_ms / 1000,
+        pages_max=settings.page_table_max,
+        bytes_max=settings.page_table_bytes,
+        stale_max_s=settings.cache_ttl_sec,
+    )
+    publisher = GuardedPublisher(
+        make_publisher(
+            settings.command_log,
+            brokers=settings.kafka_brokers,
+            topic=settings.kafka_todo_topic,
+            partitions=settings.kafka_partitions,
+            redis_url=settings.redis_url,
+        )
+    )
+    monitor = Monitor({"postgres": store.ping, "redis": cache.ping, "log": publisher.probe})
+    readiness = Readiness(monitor, settings.ready_requires, lambda: publisher.state.condition)
+    app = create_app(
+        Collaborators(
+            pages=pages,
+            todos=store,
+            publisher=publisher,
+            verifier=TokenVerifier(
+                algorithms=settings.jwt_algorithms,
+                secret=settings.jwt_secret if keys is None else None,
+                keys=keys,
+                audience=settings.jwt_audience,
+                issuer=settings.jwt_issuer,
+            ),
+            readiness=readiness,
+            cursors=cursors,
+            operation_ids=OperationIds(_derived_key(settings, b"operation")),
+        )
+    )
+    parts = [
+        Part("store", store.start, store.stop),
+        Part("cache", lambda: None, lambda _timeout_s: cache.close()),
+        Part("publisher", publisher.start, publisher.close),
+        Part("pages", pages.start, pages.stop),
+        Part("monitor", monitor.start, monitor.close),
+    ]
+    if keys is not None:
+        parts.append(Part("public keys", keys.start, keys.close))
+    return Service(HitPath(app, pages.hot), parts, readiness.drain)
+
+
+class StrictPaths:
+    """One path a resource: no empty segments and no slash at the end, which Falcon would take for an empty id."""
+
+    def process_request(self, req: Request, _resp: Response) -> None:
+        if "//" in req.path or (req.path.endswith("/") and req.path != "/"):
+            raise Problem(NOT_FOUND, "paths here have no empty segment and no slash at the end")
+
+
+def _public_keys(settings: Settings) -> PublicKeys | None:
+    if settings.jwt_jwks_url is None:
+        return None
+    if find_spec("cryptography") is None:
+        raise SettingsError("settings:\n  - JWT_JWKS_URL needs an extra: pip install 'todo-api[jwks]'")
+    return PublicKeys(settings.jwt_jwks_url)
+
+
+def _derived_key(settings: Settings, purpose: bytes) -> bytes:
+    """Return a key that all processes with these settings share, and that serves this purpose alone."""
+    secret = settings.jwt_secret or settings.database_url
+    return hmac.digest(secret.encode(errors="surrogateescape"), b"todo-api " + purpose, hashlib.sha256)

@@ -1,0 +1,55 @@
+"""What publisher and consumer share of kafka-python 3.0.12: limits, and two of its habits put right."""
+
+from contextlib import suppress
+from typing import Any, Final
+
+from kafka.errors import KafkaError
+from kafka.net.compat import KafkaNetClient
+
+# Protocol versions are negotiated with each broker and never go above this release. Named, so that making a
+# client opens no connection: kafka-python would otherwise wait for a broker in the constructor.
+API_VERSION: Final = (3, 0)
+CLIENT_ID: Final = "todo-api"
+
+# A broker that comes back is used within about this time; the default is half a minute.
+_RECONNECT_MAX_MS: Final = 1_000
+_CONNECT_TIMEOUT_MS: Final = 1_000
+_PENDING_CONNECTION_POLL_MS: Final = 20.0
+
+COMMON: Final[dict[str, Any]] = {
+    "api_version": API_VERSION,
+    "client_id": CLIENT_ID,
+    "reconnect_backoff_max_ms": _RECONNECT_MAX_MS,
+    "retry_backoff_ms": 100,
+    "metrics_enabled": False,
+}
+
+
+def network_client(**configs: Any) -> Any:
+    """Make the network client of a producer or consumer; for their option ``kafka_client``."""
+    client = KafkaNetClient(
+        **configs,
+        socket_connection_setup_timeout_ms=_CONNECT_TIMEOUT_MS,
+        socket_connection_setup_timeout_max_ms=_CONNECT_TIMEOUT_MS * 2,
+    )
+    delay_s = client.connection_delay
+
+    def connection_delay_ms(node_id: object) -> float:
+        # PERF: the producer's thread polls for this many milliseconds. The library answers 0 while a connection
+        # is pending (a frozen or black-holed broker), and seconds otherwise, so that thread takes a whole core.
+        return max(float(delay_s(node_id)) * 1000.0, _PENDING_CONNECTION_POLL_MS)
+
+    client.connection_delay = connection_delay_ms
+    return client
+
+
+def close_producer(producer: Any, timeout_s: float) -> None:
+    """Close it even when records are stuck; never raises. Takes at most about ``timeout_s`` and a second."""
+    try:
+        producer.close(timeout_s)
+    except KafkaError:
+        # The flush timed out and the library left its sender running. Fail what is stuck, end the thread.
+        producer._sender.force_close()
+        producer._sender.join(1.0)
+        with suppress(KafkaError):
+            producer.close(0)

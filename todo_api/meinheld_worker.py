@@ -1,0 +1,207 @@
+"""Our gunicorn worker class on meinheld: ``worker_class = "todo_api.meinheld_worker.MeinheldWorker"``.
+
+meinheld's own class is not used: it replaces methods of gunicorn's logger, so that the master dies when it
+wants to report a worker that was killed; its heartbeat is one that gunicorn no longer reads, so that worker
+timeouts never fire; it ignores ``graceful_timeout`` and ``max_requests``.
+
+One thread runs the event loop and every request; background threads run while the loop waits. Of gunicorn's
+settings ``worker_connections``, ``threads``, ``accesslog``, ``statsd_host`` and the ``limit_request_*`` have no
+effect. Fixed by meinheld: 128 header fields, 8 KiB each and for the request target, or 400.
+
+What the application must know of its environ:
+
+- APPSEC: ``X_Forwarded_For`` and ``X-Forwarded-For`` arrive under one key; so for every header with a dash.
+  Nothing a proxy sets may be believed unless the proxy drops names with underscores, as nginx does.
+- APPSEC: ``REMOTE_ADDR`` is the address of whoever connected last, not of the client that asks: meinheld keeps
+  a pointer into the one buffer of ``inet_ntoa``. ``SERVER_NAME`` and ``SERVER_PORT`` are constants.
+- The path is percent-decoded twice. There is no ``QUERY_STRING`` when the target has none.
+- ``wsgi.input`` holds the whole body, decoded when it was chunked, and ends by itself.
+- An answer to HEAD must have no body; one of more than ``FITS_BYTES`` must have a Content-Length; none may have
+  Date, Server or Connection, which meinheld writes (it drops and leaks the first two, and repeats the third).
+"""
+
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+from gunicorn.workers.base import Worker
+from meinheld import server
+
+from todo_api.slow_readers import LargeBody, SlowReaders
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+# Above the largest body the application accepts (1 MiB), so that it answers 413 itself, as a problem, to
+# everything within reason; beyond, meinheld refuses with a page of its own and hangs up.
+BODY_MAX_BYTES: Final = 2 * 1024 * 1024
+# Descriptors a worker may have. meinheld indexes a table of this size without looking (a larger descriptor
+# is a write beyond it), and stops serving when accept() finds no descriptor left.
+OPEN_FILES_MAX: Final = 65536
+# What an empty send buffer takes at once on any network: Linux starts a connection with room for 10 segments
+# twice over, 85 KB on Ethernet. A client that sends many requests ahead (no browser, no proxy does) can fill
+# it with smaller answers, and gets them cut; beyond some 900 at once it gets none, and its descriptor is lost
+# until the worker is replaced (meinheld answers them recursively).
+FITS_BYTES: Final = 32 * 1024
+# meinheld's timers reach no further, and run up to two seconds late.
+STOP_TIMEOUT_MAX_S: Final = 120
+# Of graceful_timeout, what is kept for that and for worker_exit: at its end the master sends SIGKILL.
+EXIT_RESERVE_S: Final = 4
+
+# Iterating an object that is exhausted raises an error that was left behind in C, and does nothing otherwise.
+_STRAY_ERROR: Final = repeat(None, 0)
+
+
+class MeinheldWorker(Worker):  # type: ignore[misc]
+    """A gunicorn worker like any other: timeouts, graceful stop, max_requests and all hooks work."""
+
+    _exit_code = 0
+    _stop_deadline: float | None = None
+    _watched_at = 0.0
+
+    def run(self) -> None:
+        """Serve until stopped, then wait for slow clients, within ``graceful_timeout``. Exits 1 after a timeout."""
+        if not self.alive:
+            return  # SIGTERM came while the application was loading.
+        hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        open_files = OPEN_FILES_MAX
+        if hard_limit != resource.RLIM_INFINITY:
+            open_files = min(open_files, hard_limit)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, hard_limit))
+        self._slow_readers = SlowReaders()
+        self._watchdog = self._watch
+        # meinheld closes what it listens on, and gunicorn's socket objects would close the numbers once more,
+        # by then perhaps those of files that worker_exit has open.
+        listen_fds = [os.dup(sock.fileno()) for sock in self.sockets]
+        server.set_access_logger(None)
+        server.set_error_logger(_ErrorLog(self.log))
+        server.set_keepalive(self.cfg.keepalive)
+        server.set_picoev_max_fd(open_files)
+        server.set_max_content_length(BODY_MAX_BYTES)
+        # All of it in memory: a read-only container has no temporary files, and meinheld does not check.
+        server.set_client_body_buffer_size(BODY_MAX_BYTES)
+        server.set_watchdog(self._watchdog)
+        server.set_listen_socket(listen_fds)
+        server.schedule_call(0, self._enter_loop, listen_fds[0])
+        # Until the first heartbeat the file shows when it was made, on another clock: no timeout would fire.
+        self.notify()
+        server.run(self._guarded(self.wsgi), 1)
+        self._slow_readers.drain(max(0.0, (self._stop_deadline or 0.0) - time.monotonic()))
+        if self._exit_code:
+            sys.exit(self._exit_code)
+
+    def _enter_loop(self, listen_fd: int) -> None:
+        # server.run() has put handlers of its own for these, which know no graceful_timeout.
+        signal.signal(signal.SIGTERM, self.handle_exit)
+        signal.signal(signal.SIGINT, self.handle_quit)
+        self._slow_readers.find_event_loop(listen_fd)
+
+    def _guarded(self, app: Application) -> Application:
+        """Wrap ``app`` in what meinheld lacks: a request limit, whole large answers, no errors of others."""
+        readers = self._slow_readers
+
+        def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            # APPSEC: after CONNECT or an unknown Upgrade (both answered 400) meinheld leaves a Python error set,
+            # which would turn whatever request comes next, of whomever, into a 500.
+            # PERF: a loop over nothing costs 16 ns; raise and except, the plain way, 250.
+            try:
+                for _ in _STRAY_ERROR:
+                    pass
+            except OSError:
+                self.log.debug("Refused a request to change the protocol")
+            body = app(environ, start_response)
+            if type(body) is list and len(body) == 1 and len(body[0]) <= FITS_BYTES:
+                return body
+            try:
+                whole = b"".join(body)
+            finally:
+                if hasattr(body, "close"):
+                    body.close()
+            if len(whole) <= FITS_BYTES:
+                return [whole] if whole else []
+            return LargeBody(readers, environ["meinheld.client"].get_fd(), whole)
+
+        if self.cfg.max_requests <= 0:
+            return serve
+
+        def count(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            self.nr += 1
+            if self.nr == self.max_requests:
+                self.log.info("Autorestarting worker after current request.")
+                self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
+            return serve(environ, start_response)
+
+        return count
+
+    def _watch(self) -> None:
+        """Tell the master that we live. The loop calls this every second, and early when a signal wakes it."""
+        try:
+            for _ in _STRAY_ERROR:
+                pass
+        except OSError:
+            pass
+        self.notify()
+        if self.ppid != os.getppid():
+            self.log.info("Parent changed, shutting down: %s", self)
+            self.alive = False
+        if not self.alive:  # Also set by gunicorn's reloader, from its thread.
+            self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
+        # Python runs its signal handlers only in Python code, which an idle loop calls once a second. Setting
+        # the watchdog anew lets the loop call it after the very next event, be it a signal. Not twice within
+        # half a second: a busy loop need not pay for it, the application is Python code enough.
+        now = time.monotonic()
+        if now - self._watched_at > 0.5:
+            server.set_watchdog(self._watchdog)
+        self._watched_at = now
+
+    def _stop(self, timeout_s: float) -> None:
+        """Accept no more; answer what comes on open connections with ``Connection: close``, for ``timeout_s``."""
+        self.alive = False
+        deadline = time.monotonic() + timeout_s
+        # Each call of server.stop() takes one off meinheld's count of connections: the master repeats SIGTERM
+        # as it pleases, and each would cut one client off.
+        if self._stop_deadline is not None and deadline >= self._stop_deadline - 1:
+            return
+        self._stop_deadline = deadline
+        server.set_keepalive(0)
+        server.stop(min(max(int(timeout_s), 1), STOP_TIMEOUT_MAX_S))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.cfg.worker_int(self)
+        self._stop(0)
+        # Out of a request (or of loading); but SystemExit in the watchdog would end the process on the spot,
+        # past worker_exit.
+        while frame is not None and frame.f_code is not MeinheldWorker._watch.__code__:
+            frame = frame.f_back
+        if frame is None:
+            raise SystemExit(0)
+
+    def handle_abort(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        # The master's way to say that a request takes longer than ``timeout``. The error ends that request
+        # with a 500 and a traceback in the log; a process that was stuck once is then replaced.
+        self._exit_code = 1
+        self.cfg.worker_abort(self)
+        self._stop(0)
+        raise SystemExit(1)
+
+
+class _ErrorLog:
+    """What meinheld calls with errors: those of the application, and those of its own sockets."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def error(self, kind: type[BaseException], ex: BaseException, traceback: TracebackType | None) -> None:
+        # Without a traceback it comes from meinheld itself: a client that went away is no error of ours.
+        if traceback is None and isinstance(ex, (ConnectionError, TimeoutError)):
+            self._log.debug("Client went away: %s", ex)
+        else:
+            self._log.error("Error handling request", exc_info=(kind, ex, traceback))

@@ -1,0 +1,177 @@
+"""The todos over HTTP: the list, one todo, and the commands that create, change and delete."""
+
+import re
+import zlib
+from datetime import UTC, datetime
+from typing import Final, Protocol
+from uuid import UUID
+
+import falcon
+import ujson
+from falcon import Request, Response
+
+from todo_api.core.command_log import Publisher, Record
+from todo_api.core.commands import Command, Kind
+from todo_api.core.ids import uuid7
+from todo_api.core.operation_id import OperationIds
+from todo_api.cursors import CursorSigner, InvalidCursor
+from todo_api.page_answer import PageAnswers, matches
+from todo_api.pages import PageKey, Pages
+from todo_api.problems import INVALID_PARAMETER, NOT_FOUND, Problem
+from todo_api.request_body import read_json
+from todo_api.todo_fields import TodoFields, changed_fields, new_todo
+
+LIMIT_MAX: Final = 1000
+# When the worker keeps up, a command is applied well within this time.
+_RETRY_AFTER_S: Final = 1
+_LIMIT: Final = re.compile(r"[1-9][0-9]{0,3}")
+# UUID() also takes braces, prefixes and missing hyphens; one todo has one path.
+_TODO_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NO_FIELDS: Final = TodoFields(None, None, None)
+
+
+class TodoReader(Protocol):
+    """Reads one todo (``core.store.ReadStore``)."""
+
+    def read_todo(self, todo_id: UUID) -> tuple[bytes, int] | None:
+        """Return the todo as JSON and its version, or None. Blocks at most about 1.5 s. Raises StoreUnavailable."""
+
+
+class Verifier(Protocol):
+    """Tells who is asking (``auth.TokenVerifier``)."""
+
+    def verify(self, authorization: str | None) -> str:
+        """Return the user id. Raises Unauthenticated or KeysUnavailable."""
+
+
+class CommandIntake:
+    """Turns a request into a command that is in the log, or raises. All writes pass here."""
+
+    def __init__(self, publisher: Publisher, operation_ids: OperationIds) -> None:
+        self._publisher = publisher
+        self._operation_ids = operation_ids
+
+    def accept(
+        self, resp: Response, kind: Kind, todo_id: UUID, user_id: str, fields: TodoFields, message: str
+    ) -> None:
+        """Publish and answer 202. Raises LogUnavailable: then it is not known whether the command is in the log."""
+        command = Command(
+            kind=kind,
+            command_id=uuid7(),
+            todo_id=todo_id,
+            user_id=user_id,
+            issued_at=datetime.now(UTC),
+            title=fields.title,
+            description=fields.description,
+            completed=fields.completed,
+        )
+        position = self._publisher.publish(Record(command.key, command.encode()))
+        operation = self._operation_ids.encode(position, user_id)
+        resp.status = falcon.HTTP_202
+        resp.data = ujson.dumps({"id": str(todo_id), "message": message, "operation": operation}).encode()
+        resp.set_header("Operation-Location", f"/operations/{operation}")
+        resp.set_header("Retry-After", str(_RETRY_AFTER_S))
+
+
+class TodoCollection:
+    """``/todos``"""
+
+    def __init__(
+        self, *, pages: Pages, cursors: CursorSigner, verifier: Verifier, intake: CommandIntake
+    ) -> None:
+        self._pages = pages
+        self._cursors = cursors
+        self._verifier = verifier
+        self._intake = intake
+
+    def on_get(self, req: Request, resp: Response) -> None:
+        page = self._pages.get(self._key(req))
+        answer = PageAnswers(page).choose(req.get_header("If-None-Match"), req.get_header("Accept-Encoding"))
+        resp.status = answer.status
+        resp.set_headers(answer.headers)
+        resp.data = answer.body
+
+    on_head = on_get
+
+    def on_post(self, req: Request, resp: Response) -> None:
+        user_id = self._verifier.verify(req.auth)
+        fields = new_todo(read_json(req))
+        todo_id = uuid7()
+        self._intake.accept(resp, Kind.CREATE, todo_id, user_id, fields, "todo creation queued")
+        resp.set_header("Location", f"/todos/{todo_id}")
+
+    def _key(self, req: Request) -> PageKey:
+        limit, after = _parameter(req, "limit"), _parameter(req, "after")
+        if limit is not None and (not _LIMIT.fullmatch(limit) or int(limit) > LIMIT_MAX):
+            raise _invalid("limit", f"must be a whole number from 1 to {LIMIT_MAX}")
+        if after is None:
+            return PageKey(None if limit is None else int(limit))
+        if limit is None:
+            raise _invalid("after", "needs a limit beside it")
+        try:
+            # The text is canonical: a cursor has one spelling.
+            self._cursors.decode(after)
+        except InvalidCursor as ex:
+            detail = "must be a cursor from the Link header of an earlier answer; begin again without it"
+            raise _invalid("after", detail) from ex
+        return PageKey(int(limit), after)
+
+
+class TodoItem:
+    """``/todos/{id}``"""
+
+    def __init__(self, *, todos: TodoReader, verifier: Verifier, intake: CommandIntake) -> None:
+        self._todos = todos
+        self._verifier = verifier
+        self._intake = intake
+
+    def on_get(self, req: Request, resp: Response, todo_id: str) -> None:
+        found = self._todos.read_todo(_todo_id(todo_id))
+        if found is None:
+            raise _no_such_todo()
+        body, version = found
+        # The version alone could come again, with other contents, after a backup was restored.
+        etag = f'"{version}-{zlib.crc32(body):08x}"'
+        resp.set_header("ETag", etag)
+        resp.set_header("Cache-Control", "no-cache")
+        if_none_match = req.get_header("If-None-Match")
+        if if_none_match is not None and matches(if_none_match, etag):
+            resp.status = falcon.HTTP_304
+        else:
+            resp.data = body
+
+    on_head = on_get
+
+    def on_put(self, req: Request, resp: Response, todo_id: str) -> None:
+        user_id = self._verifier.verify(req.auth)
+        target = _todo_id(todo_id)
+        fields = changed_fields(read_json(req))
+        self._intake.accept(resp, Kind.UPDATE, target, user_id, fields, "todo update queued")
+
+    # What is left out keeps its value in both: PUT has always worked like this here.
+    on_patch = on_put
+
+    def on_delete(self, req: Request, resp: Response, todo_id: str) -> None:
+        user_id = self._verifier.verify(req.auth)
+        self._intake.accept(resp, Kind.DELETE, _todo_id(todo_id), user_id, _NO_FIELDS, "todo deletion queued")
+
+
+def _todo_id(text: str) -> UUID:
+    if not _TODO_ID.fullmatch(text.lower()):
+        raise _no_such_todo()
+    return UUID(text)
+
+
+def _parameter(req: Request, name: str) -> str | None:
+    value = req.params.get(name)
+    if isinstance(value, list):
+        raise _invalid(name, "must be given once")
+    return value
+
+
+def _invalid(name: str, what: str) -> Problem:
+    return Problem(INVALID_PARAMETER, f"{name} {what}", members={"parameter": name})
+
+
+def _no_such_todo() -> Problem:
+    return Problem(NOT_FOUND, "there is no todo with this id, or not yet")
