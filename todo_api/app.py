@@ -21,6 +21,7 @@ from todo_api.cursors import CursorSigner
 from todo_api.health import Health, Monitor, Readiness, Ready
 from todo_api.hit_path import HitPath
 from todo_api.jwks import PublicKeys
+from todo_api.operations import FateReader, OperationItem
 from todo_api.page_source import PageSource, StateSource
 from todo_api.page_table import PageTable
 from todo_api.pages import Pages
@@ -40,6 +41,7 @@ class Collaborators:
 
     pages: Pages
     todos: TodoReader
+    fates: FateReader
     publisher: Publisher
     verifier: Verifier
     readiness: Readiness
@@ -62,6 +64,12 @@ def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
         ),
     )
     app.add_route("/todos/{todo_id}", TodoItem(todos=collaborators.todos, verifier=verifier, intake=intake))
+    app.add_route(
+        "/operations/{operation_id}",
+        OperationItem(
+            fates=collaborators.fates, verifier=verifier, operation_ids=collaborators.operation_ids
+        ),
+    )
     app.add_route("/health", Health())
     app.add_route("/ready", Ready(collaborators.readiness))
     return app
@@ -100,6 +108,7 @@ def build(settings: Settings) -> Service:
         Collaborators(
             pages=pages,
             todos=store,
+            fates=store,
             publisher=publisher,
             verifier=TokenVerifier(
                 algorithms=settings.jwt_algorithms,

@@ -48,8 +48,8 @@ class PublicKeys:
     def get(self, key_id: str) -> PyJWK | None:
         """Return the key, or None when the provider has no such key.
 
-        An unknown key asks for a fetch, when the last is long enough ago, and waits about a second for it, as every call
-        does for the first. Raises KeysUnavailable when no keys were fetched yet.
+        Waits about a second for the first fetch, and for a new one when the key is unknown and the last fetch is long
+        enough ago. Raises KeysUnavailable when no keys were fetched yet.
         """
         keys = self._keys
         # APPSEC: anybody can name keys that do not exist. One such request waits in each cooldown, and none while the

@@ -29,6 +29,10 @@ class ProblemType(NamedTuple):
     name: str
     title: str
 
+    @property
+    def uri(self) -> str:
+        return f"urn:todo-api:problem:{self.name}"
+
 
 BAD_REQUEST: Final = ProblemType(400, "bad-request", "The request cannot be understood")
 INVALID_PARAMETER: Final = ProblemType(400, "invalid-parameter", "A query parameter is not valid")
@@ -41,6 +45,12 @@ UNSUPPORTED_MEDIA_TYPE: Final = ProblemType(415, "unsupported-media-type", "The 
 INVALID_FIELDS: Final = ProblemType(422, "invalid-fields", "The body has fields that are not valid")
 INTERNAL_ERROR: Final = ProblemType(500, "internal-error", "Something went wrong here")
 UNAVAILABLE: Final = ProblemType(503, "unavailable", "A server behind this one is away")
+# What rejected operations show: nobody is answered with these.
+NO_SUCH_TODO: Final = ProblemType(404, "no-such-todo", "There was no such todo")
+NOT_OWNER: Final = ProblemType(403, "not-owner", "The todo is another user's")
+COMMAND_ID_REUSED: Final = ProblemType(
+    422, "command-id-reused", "Another command with this id took effect before"
+)
 NOT_READY: Final = ProblemType(503, "not-ready", "This process should get no requests now")
 
 # What an error of Falcon's own becomes.
@@ -81,7 +91,7 @@ class Problem(TodoError):
     def body(self, request_id: str) -> bytes:
         """Return the JSON of the answer."""
         members: dict[str, Any] = {
-            "type": f"urn:todo-api:problem:{self.kind.name}",
+            "type": self.kind.uri,
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,

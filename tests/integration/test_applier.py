@@ -9,8 +9,10 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.support.commands import create, delete, update
+from todo_api.core.command_log import Position
 from todo_api.core.commands import Command
 from todo_api.core.errors import FenceLost, StoreUnavailable
+from todo_api.core.store import Fate, ReadStore
 from todo_worker.applier import Applier, PartitionBatch, Progress
 from todo_worker.rings import SEEN, Ring, RingClock
 
@@ -229,3 +231,13 @@ def test_a_database_that_is_away_is_unavailable_and_comes_back_by_itself(own_pos
     applier.apply([batch(create())])
     assert applier.progress([0]) == {0: Progress(1, 0)}
     applier.close()
+
+
+def test_the_fate_of_a_command_is_read_from_its_position_alone(applier: Applier, database_url: str) -> None:
+    store = ReadStore(database_url, pool_size=1)
+    store.start()
+    applier.apply([batch(create(), delete(create().todo_id))])
+    fates = [store.read_fate(Position(LOG, 0, offset)) for offset in range(3)]
+    assert fates == [Fate(True, None), Fate(True, "no_such_todo"), Fate(False, None)]
+    assert store.read_fate(Position("another:log", 0, 0)) == Fate(False, None)
+    store.stop(1)

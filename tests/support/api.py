@@ -18,6 +18,7 @@ from todo_api.core.command_log import Position, Record
 from todo_api.core.commands import Command, decode
 from todo_api.core.errors import TodoError
 from todo_api.core.operation_id import OperationIds
+from todo_api.core.store import Fate
 from todo_api.cursors import CursorSigner
 from todo_api.health import Monitor, Readiness
 from todo_api.pages import Page, PageKey
@@ -87,12 +88,23 @@ class MemoryTodos:
         return self.todos.get(todo_id)
 
 
+class MemoryFates:
+    """Fates by offset; a command without one is pending."""
+
+    def __init__(self) -> None:
+        self.fates: dict[int, Fate] = {}
+
+    def read_fate(self, position: Position) -> Fate:
+        return self.fates.get(position.offset, Fate(False, None))
+
+
 @dataclass
 class Api:
     """The app, its collaborators, and requests that carry Alice's token unless they bring headers of their own."""
 
     pages: MemoryPages = field(default_factory=MemoryPages)
     todos: MemoryTodos = field(default_factory=MemoryTodos)
+    fates: MemoryFates = field(default_factory=MemoryFates)
     publisher: MemoryPublisher = field(default_factory=MemoryPublisher)
     readiness: Readiness = field(default_factory=lambda: Readiness(Monitor({}), (), lambda: "closed"))
     verifier: TokenVerifier = field(
@@ -104,6 +116,7 @@ class Api:
             Collaborators(
                 pages=self.pages,
                 todos=self.todos,
+                fates=self.fates,
                 publisher=self.publisher,
                 verifier=self.verifier,
                 readiness=self.readiness,

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from psycopg_pool import ConnectionPool
 
+from todo_api.core.command_log import Position
 from todo_api.core.postgres import BoundedConnection, translated
 
 # Waiting for a connection and then for the answer stays below the 2 s in which every request is answered.
@@ -40,6 +41,13 @@ class PageRows(NamedTuple):
     next_cursor: Cursor | None
 
 
+class Fate(NamedTuple):
+    """What became of a command. ``rejected_because`` is the worker's reason, None when it took effect."""
+
+    is_done: bool
+    rejected_because: str | None
+
+
 class ReadStore:
     """Read access through a pool of this process. Every call blocks at most about 1.5 s.
 
@@ -49,6 +57,7 @@ class ReadStore:
     def __init__(self, database_url: str, *, pool_size: int) -> None:
         self._read_page = _statement("read_page.sql")
         self._read_todo = _statement("read_todo.sql")
+        self._read_fate = _statement("read_operation.sql")
         self._pool: ConnectionPool[BoundedConnection] = ConnectionPool(
             database_url,
             connection_class=BoundedConnection,
@@ -86,6 +95,11 @@ class ReadStore:
         """Return the todo as a JSON object in UTF-8 and its version, or None when there is none."""
         row = self._row(self._read_todo, {"todo_id": todo_id})
         return None if row is None else (row[0].encode(), row[1])
+
+    def read_fate(self, position: Position) -> Fate:
+        """Return what became of the command at ``position``."""
+        row = self._row(self._read_fate, position._asdict())
+        return Fate(False, None) if row is None else Fate(*row)
 
     def state(self) -> State:
         """Return the current state."""

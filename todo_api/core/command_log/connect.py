@@ -8,6 +8,12 @@ from todo_api.core.command_log import Consumer, Publisher
 Kind = Literal["kafka", "streams"]
 
 PUBLISH_TIMEOUT_S: Final = 1.5
+# Kafka's default, here for either log, so that what fits into one fits into the other.
+RECORD_MAX_BYTES: Final = 1_048_576
+# A dead letter is a message with a few headers more.
+DEAD_LETTER_MAX_BYTES: Final = 2 * RECORD_MAX_BYTES
+# Dead letters are few and read by people.
+DEAD_LETTERS_PARTITIONS: Final = 1
 
 
 def dead_letters_topic(topic: str) -> str:
@@ -23,15 +29,33 @@ def make_publisher(
     partitions: int,
     redis_url: str,
     timeout_s: float = PUBLISH_TIMEOUT_S,
+    record_max_bytes: int = RECORD_MAX_BYTES,
 ) -> Publisher:
     """Return a publisher on ``topic`` that has not opened anything yet. ``brokers`` or ``redis_url`` is used."""
     if kind == "kafka":
         from todo_api.core.command_log.kafka_publisher import KafkaPublisher
 
-        return KafkaPublisher(brokers, topic, timeout_s=timeout_s)
+        return KafkaPublisher(brokers, topic, timeout_s=timeout_s, record_max_bytes=record_max_bytes)
     from todo_api.core.command_log.streams import StreamsPublisher
 
-    return StreamsPublisher(redis_url, topic, partitions, timeout_s=timeout_s)
+    return StreamsPublisher(
+        redis_url, topic, partitions, timeout_s=timeout_s, record_max_bytes=record_max_bytes
+    )
+
+
+def make_dead_letter_publisher(
+    kind: Kind, *, brokers: Sequence[str], topic: str, redis_url: str, timeout_s: float
+) -> Publisher:
+    """Return a publisher of the dead letters of ``topic``, which takes whatever that topic took, and why."""
+    return make_publisher(
+        kind,
+        brokers=brokers,
+        topic=dead_letters_topic(topic),
+        partitions=DEAD_LETTERS_PARTITIONS,
+        redis_url=redis_url,
+        timeout_s=timeout_s,
+        record_max_bytes=DEAD_LETTER_MAX_BYTES,
+    )
 
 
 def make_consumer(

@@ -31,10 +31,13 @@ class KafkaPublisher:
     expires after ``timeout_s``, so memory stays bounded while brokers are away.
     """
 
-    def __init__(self, brokers: Sequence[str], topic: str, *, timeout_s: float = 1.5) -> None:
+    def __init__(
+        self, brokers: Sequence[str], topic: str, *, timeout_s: float, record_max_bytes: int
+    ) -> None:
         self._brokers = list(brokers)
         self._topic = topic
         self._timeout_s = timeout_s
+        self._record_max_bytes = record_max_bytes
         # How long the library may wait for metadata in one call; it cannot be told a deadline.
         self._metadata_wait_s = timeout_s / 4
         self._lock = threading.Lock()
@@ -117,6 +120,7 @@ class KafkaPublisher:
             max_in_flight_requests_per_connection=1,
             linger_ms=0,
             batch_size=65_536,
+            max_request_size=self._record_max_bytes,
             allow_auto_create_topics=False,
             # A request is never given up before its batch is: a retry on top would only add duplicates.
             request_timeout_ms=timeout_ms,
@@ -191,4 +195,7 @@ class KafkaPublisher:
                 return
             self._failing_since = now
             self._connected = self._connect()
-        close_producer(producer, 0)
+        # Ending the old one's thread may take a moment, and we are late already.
+        threading.Thread(
+            target=close_producer, args=(producer, 0.0), name="log-replaced", daemon=True
+        ).start()

@@ -21,9 +21,6 @@ from todo_api.core.errors import LogUnavailable, RecordTooLarge, TodoError
 
 logger = logging.getLogger(__name__)
 
-# Kafka's default for one message, so that what fits into one log fits into the other.
-RECORD_MAX_BYTES: Final = 1_048_576
-
 # ARGV: per record the number of its stream in KEYS, its partition, the number of its fields, the fields.
 # The offset is written after the record, so that a refused XADD leaves no hole.
 _APPEND: Final = """
@@ -63,9 +60,12 @@ def _stream_key(topic: str, partition: int) -> str:
 class StreamsPublisher:
     """A ``Publisher`` on one topic. Every call is bounded by the timeouts of its sockets."""
 
-    def __init__(self, redis_url: str, topic: str, partitions: int, *, timeout_s: float = 1.5) -> None:
+    def __init__(
+        self, redis_url: str, topic: str, partitions: int, *, timeout_s: float, record_max_bytes: int
+    ) -> None:
         self._topic = topic
         self._partitions = partitions
+        self._record_max_bytes = record_max_bytes
         # Worst case: connecting, greeting and the command each take all of theirs.
         self._redis = _connect(redis_url, connect_timeout_s=timeout_s / 5, timeout_s=timeout_s * 2 / 5)
         self._append = self._redis.register_script(_APPEND)
@@ -92,8 +92,8 @@ class StreamsPublisher:
         for index, record in enumerate(records):
             fields = _fields(record)
             size = sum(map(len, fields))
-            results.append(RecordTooLarge(f"{size} bytes, at most {RECORD_MAX_BYTES}"))
-            if size > RECORD_MAX_BYTES:
+            results.append(RecordTooLarge(f"{size} bytes, at most {self._record_max_bytes}"))
+            if size > self._record_max_bytes:
                 continue
             partition = zlib.crc32(record.key) % self._partitions
             if partition not in numbers:

@@ -8,15 +8,17 @@ from typing import Any, Final
 from kafka import KafkaAdminClient
 from kafka.errors import BrokerResponseError, KafkaError, RetriableError, TopicAlreadyExistsError
 
-from todo_api.core.command_log.connect import dead_letters_topic
+from todo_api.core.command_log.connect import (
+    DEAD_LETTER_MAX_BYTES,
+    DEAD_LETTERS_PARTITIONS,
+    dead_letters_topic,
+)
 from todo_api.core.command_log.kafka_client import CLIENT_ID, network_client
 from todo_api.core.errors import LogUnavailable, TodoError
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 COMMANDS_RETENTION_MS: Final = 7 * _DAY_MS
 DEAD_LETTERS_RETENTION_MS: Final = 30 * _DAY_MS
-# Dead letters are few and read by people.
-DEAD_LETTERS_PARTITIONS: Final = 1
 
 
 class TopicUnusable(TodoError):
@@ -51,14 +53,18 @@ def ensure_topics(
     """
     deadline = time.monotonic() + timeout_s
     wanted = [
-        (topic, partitions, COMMANDS_RETENTION_MS),
-        (dead_letters_topic(topic), DEAD_LETTERS_PARTITIONS, DEAD_LETTERS_RETENTION_MS),
+        (topic, partitions, {"retention.ms": COMMANDS_RETENTION_MS}),
+        (
+            dead_letters_topic(topic),
+            DEAD_LETTERS_PARTITIONS,
+            {"retention.ms": DEAD_LETTERS_RETENTION_MS, "max.message.bytes": DEAD_LETTER_MAX_BYTES},
+        ),
     ]
     admin = _connect(brokers, timeout_s)
     try:
         return [
-            _ensure(admin, name, count, retention_ms, replication_factor, deadline)
-            for name, count, retention_ms in wanted
+            _ensure(admin, name, count, configs, replication_factor, deadline)
+            for name, count, configs in wanted
         ]
     except KafkaError as ex:
         raise LogUnavailable(f"topics of {topic}: {ex}") from ex
@@ -89,19 +95,23 @@ def _connect(brokers: Sequence[str], timeout_s: float) -> Any:
 
 
 def _ensure(
-    admin: Any, name: str, partitions: int, retention_ms: int, replication_factor: int, deadline: float
+    admin: Any,
+    name: str,
+    partitions: int,
+    configs: dict[str, int],
+    replication_factor: int,
+    deadline: float,
 ) -> Topic:
     created = False
     found = _partitions_of(admin, name)
     if found == 0:
-        configs = {"retention.ms": str(retention_ms)}
         try:
             admin.create_topics(
                 {
                     name: {
                         "num_partitions": partitions,
                         "replication_factor": replication_factor,
-                        "configs": configs,
+                        "configs": {key: str(value) for key, value in configs.items()},
                     }
                 }
             )
