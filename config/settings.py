@@ -1,6 +1,6 @@
 """Settings: the environment, read once, into one frozen value.
 
-Names and defaults of the first table in the README. ``.env`` of the working directory is loaded if
+Names and defaults as in the README's table of settings. ``.env`` of the working directory is loaded if
 present; the real environment wins. Below the composition roots nobody reads the environment.
 """
 

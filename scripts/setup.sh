@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 export MEINHELD_NOGREEN=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$@" >&2; }
 fail() { say "$@"; exit 1; }
 
 # Install Debian packages: by itself as root, else say which.

@@ -9,7 +9,7 @@ from typing import Final
 from config.logs import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from todo_api.core.cache import PageCache
-from todo_api.core.command_log.connect import dead_letters_topic, make_consumer, make_publisher
+from todo_api.core.command_log.connect import make_consumer, make_dead_letter_publisher
 from todo_worker.applier import Applier
 from todo_worker.dead_letters import DeadLetters
 from todo_worker.worker import Worker
@@ -47,11 +47,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
         partitions=settings.kafka_partitions,
         redis_url=settings.redis_url,
     )
-    dead_letter_publisher = make_publisher(
+    dead_letter_publisher = make_dead_letter_publisher(
         settings.command_log,
         brokers=settings.kafka_brokers,
-        topic=dead_letters_topic(settings.kafka_todo_topic),
-        partitions=1,
+        topic=settings.kafka_todo_topic,
         redis_url=settings.redis_url,
         timeout_s=_DEAD_LETTER_TIMEOUT_S,
     )

@@ -67,6 +67,7 @@ class Worker:
         self._to_rewind: set[int] = set()
         self._seeks: dict[int, int] = {}
         self._stopped: dict[int, float] = {}
+        self._state: tuple[str, int] | None = None
         self._next_publish = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -81,6 +82,7 @@ class Worker:
                 failures += 1
                 log.warning("waiting: %s", ex, extra={"event": "worker.waiting", "pause_s": pause_s})
                 self._forget(self._progress)
+                self._publish_known()
                 stop.wait(pause_s)
             except FenceLost as ex:
                 log.info("fence: %s", ex, extra={"event": "worker.fence_lost"})
@@ -177,10 +179,19 @@ class Worker:
         return PartitionBatch(partition, start, Progress(next_offset, dead), commands)
 
     def _publish(self) -> None:
+        self._state = self._applier.state()
+        self._announce()
+
+    def _publish_known(self) -> None:
+        """Say once a second what was true last: while PostgreSQL is away nothing can move, and hot pages live on."""
+        if self._state is not None and time.monotonic() >= self._next_publish:
+            self._announce()
+
+    def _announce(self) -> None:
+        assert self._state is not None
         self._next_publish = time.monotonic() + _PUBLISH_EVERY_S
-        state = self._applier.state()
         try:
-            self._publish_state(*state)
+            self._publish_state(*self._state)
         except Unavailable as ex:
             # The API processes ask PostgreSQL meanwhile.
             log.warning("generation not published: %s", ex, extra={"event": "worker.publish_failed"})

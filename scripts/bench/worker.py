@@ -5,19 +5,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
 
 import psutil
 import psycopg
 
+from scripts.bench.measure import cpu_s, servers
 from scripts.stack.kafka import LocalKafka
 from scripts.stack.postgres import LocalPostgres
-from scripts.stack.server import LocalServer, ServerProcess, StackError, free_port
+from scripts.stack.server import StackError, free_port
 from scripts.stack.valkey import LocalValkey
 from todo_api.core.command_log import Record
 from todo_api.core.command_log.connect import make_publisher
@@ -120,31 +119,22 @@ class Bench:
             consumer.close(5.0)
 
     def _cpu(self, workers: list[subprocess.Popen[bytes]]) -> dict[str, float]:
-        spent = {name: _cpu_s(process) for name, process in self._processes.items()}
-        return spent | {"worker": sum(_cpu_s(psutil.Process(worker.pid)) for worker in workers)}
+        spent = {name: cpu_s(process) for name, process in self._processes.items()}
+        return spent | {"worker": sum(cpu_s(psutil.Process(worker.pid)) for worker in workers)}
 
 
 @contextmanager
 def bench() -> Iterator[Bench]:
     """Start PostgreSQL, Valkey and Kafka in a temporary folder; stop them in the end."""
-    with TemporaryDirectory(prefix="todo-bench-") as name, ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)
-        postgres = LocalPostgres(folder / "postgres", free_port())
-        valkey = LocalValkey(folder / "valkey", free_port())
-        kafka = LocalKafka(folder / "kafka", free_port(), free_port())
-        pids = {server.name: _start(stack, server, folder) for server in (postgres, valkey, kafka)}
+    with servers() as started:
+        postgres = LocalPostgres(started.folder / "postgres", free_port())
+        valkey = LocalValkey(started.folder / "valkey", free_port())
+        kafka = LocalKafka(started.folder / "kafka", free_port(), free_port())
+        pids = {server.name: started.start(server) for server in (postgres, valkey, kafka)}
         made = Bench(postgres, valkey, kafka)
         for server, pid in pids.items():
             made.watch(server, pid)
         yield made
-
-
-def _start(stack: ExitStack, server: LocalServer, folder: Path) -> int:
-    process = ServerProcess(server, folder)
-    stack.callback(process.stop)
-    process.start()
-    return process.pid
 
 
 @contextmanager
@@ -172,18 +162,6 @@ def _applied(connection: psycopg.Connection[tuple[int]]) -> int:
     row = connection.execute("select coalesce(sum(next_offset), 0)::bigint from applied").fetchone()
     assert row is not None
     return row[0]
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    total = 0.0
-    for one in [process, *process.children(recursive=True)]:
-        try:
-            times = one.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        # A child that ended is in its parent's children times.
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
 
 
 def _mixture(count: int) -> Iterator[Command]:

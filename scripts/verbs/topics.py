@@ -30,4 +30,8 @@ def topics(replication_factor: int | None, folder: Path) -> None:
         settings.kafka_partitions,
         replication_factor=-1 if replication_factor is None else replication_factor,
     ):
-        click.echo(f"{'created' if topic.created else 'exists'} {topic.name} ({topic.partitions} partitions)")
+        click.echo(f"{'created' if topic.created else 'exists'} {topic.name} ({_count(topic.partitions)})")
+
+
+def _count(partitions: int) -> str:
+    return f"{partitions} partition{'s' * (partitions != 1)}"

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -188,15 +189,15 @@ def test_a_second_one_on_the_same_folder_names_the_first(up, stack):
     assert stack.is_ready()
 
 
-def test_a_port_that_is_taken_is_named_and_another_is_offered(up, stack, tmp_path):
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    second = up(port=stack.port, folder=elsewhere)
-    assert second.process.wait(20) == 2
-    (offered,) = re.findall(r"todo up --port (\d+)", second.printed)
-    assert f"Port {stack.port} is taken" in second.printed
-    assert int(offered) != stack.port
-    assert not (elsewhere / ".todo" / "postgres").exists()
+def test_a_port_that_is_taken_is_named_and_another_is_offered(up, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        refused = up(port=port)
+        assert refused.process.wait(20) == 2
+    (offered,) = re.findall(r"todo up --port (\d+)", refused.printed)
+    assert f"Port {port} is taken" in refused.printed
+    assert int(offered) != port
+    assert not (tmp_path / ".todo" / "postgres").exists()
 
 
 def test_a_wrong_setting_is_named_before_anything_runs(tmp_path):

@@ -134,6 +134,12 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait(10)
 
+    def leave(self) -> None:
+        """Stop it with SIGTERM if it runs; the limit of 10 s is for a worker whose servers are broken."""
+        if self._process is not None and self._process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                self.stop(10)
+
     def stop(self, timeout_s: float) -> int:
         """Stop it with SIGTERM and return its exit code. Raises subprocess.TimeoutExpired."""
         assert self._process is not None, "not started"
@@ -201,6 +207,8 @@ class Deployment:
         return self
 
     def __exit__(self, kind: object, _ex: object, _traceback: object) -> None:
+        # A worker that was killed would stay in its Kafka group for 10 s, and the next one would wait for that.
+        self.worker.leave()
         self.kill()
         if kind is None:
             self.assert_output_is_clean()

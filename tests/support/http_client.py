@@ -10,6 +10,8 @@ from typing import Any
 
 import jwt
 
+Todo = dict[str, Any]
+
 LOST = (OSError, http.client.HTTPException)
 """What is raised when no complete answer came: whether the request took effect is unknown."""
 
@@ -47,7 +49,9 @@ class Client:
         if contents is not None:
             body = json.dumps(contents)
             sent["Content-Type"] = "application/json"
-        with closing(http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)) as connection:
+        with closing(
+            http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        ) as connection:
             connection.request(method, path, body, sent)
             response = connection.getresponse()
             return Reply(response.status, response.headers, response.read())
@@ -64,13 +68,13 @@ class Client:
         todo_id: str = reply.json()["id"]
         return todo_id
 
-    def todo(self, todo_id: str) -> dict[str, Any] | None:
+    def todo(self, todo_id: str) -> Todo | None:
         """Return the todo, or None when there is no such todo (yet)."""
         reply = self.get(f"/todos/{todo_id}")
         assert reply.status in (200, 404), reply
         return reply.json() if reply.status == 200 else None
 
-    def walk(self, path: str) -> Iterator[list[dict[str, Any]]]:
+    def walk(self, path: str) -> Iterator[list[Todo]]:
         """Yield the page at ``path`` and all that follow by their Link headers."""
         following: str | None = path
         while following is not None:

@@ -26,17 +26,23 @@ COMMON: Final[dict[str, Any]] = {
 
 
 def network_client(**configs: Any) -> Any:
-    """Make the network client of a producer or consumer; for their option ``kafka_client``."""
-    client = KafkaNetClient(
+    """Make the network client of a consumer or an administrator; for their option ``kafka_client``."""
+    return KafkaNetClient(
         **configs,
         socket_connection_setup_timeout_ms=_CONNECT_TIMEOUT_MS,
         socket_connection_setup_timeout_max_ms=_CONNECT_TIMEOUT_MS * 2,
     )
+
+
+def producer_network_client(**configs: Any) -> Any:
+    """Make the network client of a producer."""
+    client = network_client(**configs)
     delay_s = client.connection_delay
 
     def connection_delay_ms(node_id: object) -> float:
         # PERF: the producer's thread polls for this many milliseconds. The library answers 0 while a connection
         # is pending (a frozen or black-holed broker), and seconds otherwise, so that thread takes a whole core.
+        # Not for consumers: theirs take anything but 0 for a coordinator that is lost.
         return max(float(delay_s(node_id)) * 1000.0, _PENDING_CONNECTION_POLL_MS)
 
     client.connection_delay = connection_delay_ms

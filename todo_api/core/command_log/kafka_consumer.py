@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # A killed worker's partitions move to another one after this.
 _SESSION_TIMEOUT_MS: Final = 10_000
+# A member hears of a rebalance with its next heartbeat, and a rebalance takes several rounds.
+_HEARTBEAT_MS: Final = 1_000
 # A worker that does not poll for this long (its database is away) leaves the group until it polls again, so
 # that others are not held up in a rebalance by it.
 _MAX_POLL_INTERVAL_MS: Final = 60_000
@@ -157,7 +159,7 @@ class KafkaLogConsumer:
                 auto_offset_reset="none",
                 partition_assignment_strategy=[CooperativeStickyAssignor()],
                 session_timeout_ms=_SESSION_TIMEOUT_MS,
-                heartbeat_interval_ms=_SESSION_TIMEOUT_MS // 4,
+                heartbeat_interval_ms=_HEARTBEAT_MS,
                 max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
                 request_timeout_ms=10_000,
                 fetch_max_wait_ms=500,

@@ -9,7 +9,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from todo_api.core.command_log import Position, Record
-from todo_api.core.command_log.kafka_client import COMMON, close_producer, network_client
+from todo_api.core.command_log.kafka_client import COMMON, close_producer, producer_network_client
 from todo_api.core.errors import LogUnavailable, RecordTooLarge, TodoError
 
 # A producer that has failed for this long, without one success, is replaced by a fresh one.
@@ -107,7 +107,7 @@ class KafkaPublisher:
         clients: list[Any] = []
 
         def client(**configs: Any) -> Any:
-            clients.append(network_client(**configs))
+            clients.append(producer_network_client(**configs))
             return clients[0]
 
         timeout_ms = int(self._timeout_s * 1000)

@@ -1,0 +1,143 @@
+"""What only Kafka has: a consumer group, tombstones, headers from strangers."""
+
+from uuid import uuid4
+
+import pytest
+from kafka import KafkaProducer
+
+from scripts.stack.server import wait_until
+from todo_api.core.command_log import Message
+from todo_api.core.command_log.kafka_consumer import KafkaLogConsumer
+from todo_api.core.command_log.topics import ensure_topics
+from todo_api.core.errors import LogUnavailable
+
+pytestmark = pytest.mark.kafka
+
+PARTITIONS = 4
+EVERY = frozenset(range(PARTITIONS))
+
+
+@pytest.fixture
+def topic(kafka_bootstrap):
+    name = f"test-{uuid4().hex[:12]}"
+    ensure_topics([kafka_bootstrap], name, PARTITIONS)
+    return name
+
+
+@pytest.fixture
+def consumer(kafka_bootstrap, topic):
+    """Make consumers of one group; they are closed after the test."""
+    made = []
+
+    def make():
+        made.append(KafkaLogConsumer([kafka_bootstrap], topic, f"{topic}-workers"))
+        return made[-1]
+
+    yield make
+    for consumer in made:
+        consumer.close(1.0)
+
+
+@pytest.fixture
+def producer(kafka_bootstrap):
+    """A producer that is not ours and sends what it likes."""
+    with KafkaProducer(bootstrap_servers=kafka_bootstrap) as producer:
+        yield producer
+
+
+def _poll(*consumers: KafkaLogConsumer) -> list[Message]:
+    return [
+        message for consumer in consumers for batch in consumer.poll(1_000, 0.1).values() for message in batch
+    ]
+
+
+def _shares(*consumers: KafkaLogConsumer) -> list[frozenset[int]]:
+    _poll(*consumers)
+    return [consumer.assignment() for consumer in consumers]
+
+
+def _shared_out(*consumers: KafkaLogConsumer) -> bool:
+    """Every partition is read by exactly one, and each reads some."""
+    shares = _shares(*consumers)
+    return all(shares) and sum(map(len, shares)) == PARTITIONS and frozenset().union(*shares) == EVERY
+
+
+def test_workers_share_the_partitions_and_take_over_from_one_that_leaves(consumer, producer, topic):
+    first = consumer()
+    wait_until(lambda: _shares(first) == [EVERY], 30.0, "the first reads all")
+    second, third = consumer(), consumer()
+    wait_until(lambda: _shared_out(first, second, third), 60.0, "three share")
+
+    for number in range(40):
+        producer.send(topic, value=b"%d" % number, partition=number % PARTITIONS)
+    producer.flush(10)
+    seen: set[bytes | None] = set()
+
+    def all_seen() -> bool:
+        seen.update(message.value for message in _poll(first, second, third))
+        return len(seen) == 40
+
+    wait_until(all_seen, 30.0, "every message by one of the three")
+    second.close(1.0)
+    wait_until(lambda: _shared_out(first, third), 60.0, "two share")
+    third.close(1.0)
+    wait_until(lambda: _shares(first) == [EVERY], 60.0, "the first reads all again")
+
+
+def test_seeking_pausing_and_committing_what_went_to_another_worker_is_harmless(consumer):
+    first, second = consumer(), consumer()
+    wait_until(lambda: _shared_out(first, second), 60.0, "two share")
+    lost = min(second.assignment())
+    first.seek(lost, 3)
+    first.pause(lost)
+    first.commit({lost: 7})
+    assert lost not in first.assignment()
+    assert _poll(first) == []
+
+
+def test_a_tombstone_and_a_message_without_a_key_come_through(consumer, producer, topic):
+    producer.send(topic, key=b"key", value=None, partition=0).get(10)
+    producer.send(topic, value=b"value", partition=0).get(10)
+    reader, messages = consumer(), []
+
+    def both() -> bool:
+        messages.extend(_poll(reader))
+        return len(messages) == 2
+
+    wait_until(both, 30.0, "both messages")
+    assert messages == [Message(0, 0, b"key", None), Message(0, 1, None, b"value")]
+
+
+def test_a_header_with_a_name_that_is_not_text_does_not_hold_up_other_partitions(consumer, producer, topic):
+    class NotText(str):
+        def encode(self, *_):
+            return b"\xff"
+
+    producer.send(topic, value=b"poison", partition=0, headers=[(NotText("x"), b"y")]).get(10)
+    reader = consumer()
+    values: set[bytes | None] = set()
+    complaints: list[LogUnavailable] = []
+
+    def others_flow() -> bool:
+        try:
+            values.update(message.value for message in _poll(reader))
+        except LogUnavailable as ex:
+            complaints.append(ex)
+        return len(values) == PARTITIONS - 1
+
+    for partition in range(1, PARTITIONS):
+        producer.send(topic, value=b"good %d" % partition, partition=partition).get(10)
+    wait_until(others_flow, 30.0, "the other partitions")
+    wait_until(lambda: others_flow() and complaints, 30.0, "the complaint")
+
+
+def test_a_topic_made_after_the_consumer_is_found(kafka_bootstrap, producer):
+    name = f"test-{uuid4().hex[:12]}"
+    reader = KafkaLogConsumer([kafka_bootstrap], name, f"{name}-workers")
+    try:
+        assert reader.poll(10, 0.2) == {}
+        assert reader.assignment() == frozenset()
+        ensure_topics([kafka_bootstrap], name, PARTITIONS)
+        wait_until(lambda: _shares(reader) == [EVERY], 40.0, "the new topic")
+    finally:
+        reader.close(1.0)

@@ -1,0 +1,97 @@
+"""What only the Kafka publisher has to cope with."""
+
+import threading
+import time
+from uuid import uuid4
+
+import pytest
+
+from scripts.stack.server import free_port, wait_until
+from todo_api.core.command_log import Record, kafka_publisher
+from todo_api.core.command_log.kafka_publisher import KafkaPublisher
+from todo_api.core.command_log.topics import ensure_topics
+from todo_api.core.errors import LogUnavailable
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+RECORD = Record(b"key", b"value")
+
+
+@pytest.fixture
+def publisher():
+    """Make publishers; they are closed after the test."""
+    made = []
+
+    def make(bootstrap, topic):
+        made.append(KafkaPublisher([bootstrap], topic, timeout_s=1.5, record_max_bytes=1_000_000))
+        return made[-1]
+
+    yield make
+    for publisher in made:
+        publisher.close(1.0)
+
+
+def test_making_one_opens_nothing(publisher):
+    threads = set(threading.enumerate())
+    made = publisher(f"127.0.0.1:{free_port()}", "topic")
+    assert set(threading.enumerate()) == threads
+    with pytest.raises(LogUnavailable, match="not started"):
+        made.publish(RECORD)
+
+
+def test_a_topic_that_is_not_there_is_never_made(kafka_bootstrap, publisher):
+    made = publisher(kafka_bootstrap, f"test-{uuid4().hex[:12]}")
+    made.start()
+    for call in (lambda: made.publish(RECORD), made.probe, lambda: made.publish(RECORD)):
+        with pytest.raises(LogUnavailable):
+            call()
+    ensure_topics([kafka_bootstrap], made.log.removeprefix("kafka:"), 1)
+    wait_until(lambda: _published(made), 20.0, "publishing to the topic made meanwhile")
+
+
+def _published(publisher: KafkaPublisher) -> bool:
+    try:
+        publisher.publish(RECORD)
+    except LogUnavailable:
+        return False
+    return True
+
+
+@pytest.mark.faults
+def test_a_frozen_broker_costs_no_processor_time(own_kafka, publisher):
+    topic = f"test-{uuid4().hex[:12]}"
+    ensure_topics([own_kafka.url], topic, 1)
+    made = publisher(own_kafka.url, topic)
+    made.start()
+    made.publish(RECORD)
+    own_kafka.process.freeze()
+    with pytest.raises(LogUnavailable):
+        made.publish(RECORD)  # Its connection is given up; the next one is accepted and never answered.
+    began_s, processor_s = time.monotonic(), time.process_time()
+    with pytest.raises(LogUnavailable):
+        made.publish(RECORD)
+    # Half would be much; the library left to itself takes all of a core.
+    assert time.process_time() - processor_s < (time.monotonic() - began_s) / 2
+
+
+@pytest.mark.faults
+def test_a_producer_that_only_fails_is_replaced(own_kafka, publisher, monkeypatch):
+    topic = f"test-{uuid4().hex[:12]}"
+    ensure_topics([own_kafka.url], topic, 1)
+    made = publisher(own_kafka.url, topic)
+    made.start()
+    made.publish(RECORD)
+    monkeypatch.setattr(kafka_publisher, "_REPLACE_AFTER_S", 0.0)
+    before = {thread for thread in threading.enumerate() if "network-thread" in thread.name}
+    own_kafka.process.freeze()
+    with pytest.raises(LogUnavailable):
+        made.publish(RECORD)
+    wait_until(
+        lambda: not any(thread.is_alive() for thread in before), 10.0, "the old producer's thread gone"
+    )
+    monkeypatch.undo()
+    own_kafka.process.resume()
+    wait_until(lambda: _published(made), 20.0, "publishing through the new one")
