@@ -59,3 +59,7 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="todo-api", prog_name="todo")
 def main() -> None:
     """Run, feed and look after the Todo API."""
+
+
+if __name__ == "__main__":
+    main()

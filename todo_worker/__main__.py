@@ -16,7 +16,6 @@ from todo_worker.worker import Worker
 
 log = logging.getLogger("todo_worker")
 
-_GROUP: Final = "todo-worker"
 _DEAD_LETTER_TIMEOUT_S: Final = 10.0
 # A batch is bounded by 20 s at most; with these it all ends within the 25 s that a process is given to stop.
 _CLOSE_TIMEOUT_S: Final = 2.0
@@ -43,7 +42,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
         settings.command_log,
         brokers=settings.kafka_brokers,
         topic=settings.kafka_todo_topic,
-        group=_GROUP,
+        # A group is of one topic: two deployments on one cluster must not rebalance each other.
+        group=f"{settings.kafka_todo_topic}.worker",
         partitions=settings.kafka_partitions,
         redis_url=settings.redis_url,
     )

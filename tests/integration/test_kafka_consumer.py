@@ -4,6 +4,8 @@ from uuid import uuid4
 
 import pytest
 from kafka import KafkaProducer
+from kafka.record import MemoryRecords
+from kafka.record.default_records import DefaultRecordBatch
 
 from scripts.stack.server import wait_until
 from todo_api.core.command_log import Message
@@ -108,27 +110,50 @@ def test_a_tombstone_and_a_message_without_a_key_come_through(consumer, producer
     assert messages == [Message(0, 0, b"key", None), Message(0, 1, None, b"value")]
 
 
-def test_a_header_with_a_name_that_is_not_text_does_not_hold_up_other_partitions(consumer, producer, topic):
+def test_a_header_with_a_name_that_is_not_text_keeps_nothing_from_being_read(consumer, producer, topic):
     class NotText(str):
         def encode(self, *_):
-            return b"\xff"
+            return b"\xff\xfe"
 
-    producer.send(topic, value=b"poison", partition=0, headers=[(NotText("x"), b"y")]).get(10)
+    headers = [("good", b"1"), (NotText("x"), b"\xff"), ("none", None)]
+    for number in range(3):
+        producer.send(topic, key=b"key", value=b"%d" % number, partition=0, headers=headers)
+    producer.flush(10)
+    reader, messages = consumer(), []
+
+    def all_read() -> bool:
+        messages.extend(_poll(reader))
+        return len(messages) == 3
+
+    wait_until(all_read, 30.0, "every message")
+    assert [message.value for message in messages] == [b"0", b"1", b"2"]
+    assert messages[0].headers == (("good", b"1"), ("\ufffd\ufffd", b"\xff"), ("none", b""))
+
+
+def test_a_batch_that_cannot_be_decoded_does_not_hold_up_other_partitions(
+    consumer, producer, topic, monkeypatch
+):
+    # A disk that turns bits cannot be had; the checksum fails for partition 0 instead.
+    def validate_crc(batch):
+        return next(iter(MemoryRecords(batch._buffer).next_batch())).value != b"bad"
+
+    monkeypatch.setattr(DefaultRecordBatch, "validate_crc", validate_crc)
+    producer.send(topic, value=b"bad", partition=0).get(10)
     reader = consumer()
     values: set[bytes | None] = set()
     complaints: list[LogUnavailable] = []
 
     def others_flow() -> bool:
+        for partition in range(1, PARTITIONS):
+            producer.send(topic, value=b"good %d" % partition, partition=partition)
         try:
             values.update(message.value for message in _poll(reader))
         except LogUnavailable as ex:
             complaints.append(ex)
-        return len(values) == PARTITIONS - 1
+        return len(values) == PARTITIONS - 1 and len(complaints) > 1
 
-    for partition in range(1, PARTITIONS):
-        producer.send(topic, value=b"good %d" % partition, partition=partition).get(10)
-    wait_until(others_flow, 30.0, "the other partitions")
-    wait_until(lambda: others_flow() and complaints, 30.0, "the complaint")
+    wait_until(others_flow, 30.0, "the other partitions, and more than one complaint")
+    assert "crc" in str(complaints[0])
 
 
 def test_a_topic_made_after_the_consumer_is_found(kafka_bootstrap, producer):
@@ -141,3 +166,21 @@ def test_a_topic_made_after_the_consumer_is_found(kafka_bootstrap, producer):
         wait_until(lambda: _shares(reader) == [EVERY], 40.0, "the new topic")
     finally:
         reader.close(1.0)
+
+
+def test_a_consumer_that_never_gets_into_its_group_is_made_anew_and_goes_on(
+    kafka_bootstrap, topic, producer, monkeypatch
+):
+    reading = KafkaLogConsumer([kafka_bootstrap], topic, f"{topic}-workers", join_max_s=0.2)
+    try:
+        wait_until(lambda: _poll(reading) == [] and reading.assignment() == EVERY, 30, "assignment")
+        stuck = reading._opened
+        # What the library says in the state that it does not leave by itself.
+        monkeypatch.setattr(stuck._coordinator, "need_rejoin", lambda: True)
+        wait_until(lambda: _poll(reading) == [] and reading._opened is not stuck, 30, "another consumer")
+        producer.send(topic, b"after").get(10)
+        received: list[Message] = []
+        wait_until(lambda: received.extend(_poll(reading)) or received, 30, "the message")
+        assert [message.value for message in received] == [b"after"]
+    finally:
+        reading.close(1.0)

@@ -12,6 +12,7 @@ from kafka.structs import OffsetAndMetadata
 
 from todo_api.core.command_log import Message
 from todo_api.core.command_log.kafka_client import COMMON, network_client
+from todo_api.core.command_log.kafka_repairs import repair_consumers
 from todo_api.core.errors import LogUnavailable
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ _HEARTBEAT_MS: Final = 1_000
 # that others are not held up in a rebalance by it.
 _MAX_POLL_INTERVAL_MS: Final = 60_000
 _COMMIT_TIMEOUT_MS: Final = 1_000
+# Joining takes a second or two; after a member died, the session timeout on top.
+_JOIN_MAX_S: Final = 30.0
 
 
 class KafkaLogConsumer:
@@ -33,7 +36,15 @@ class KafkaLogConsumer:
     mostly meets silence and sometimes raises; it cannot tell reliably.
     """
 
-    def __init__(self, brokers: Sequence[str], topic: str, group: str, *, timeout_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        brokers: Sequence[str],
+        topic: str,
+        group: str,
+        *,
+        timeout_s: float = 2.0,
+        join_max_s: float = _JOIN_MAX_S,
+    ) -> None:
         self._brokers = list(brokers)
         self._topic = topic
         self._group = group
@@ -41,6 +52,8 @@ class KafkaLogConsumer:
         self._opened: Any = None
         self._client: Any = None
         self._paused: set[int] = set()
+        self._join_max_s = join_max_s
+        self._joining_since: float | None = None
 
     @property
     def log(self) -> str:
@@ -57,8 +70,7 @@ class KafkaLogConsumer:
             left_s = 0.0 if messages else max(deadline - time.monotonic(), 0.0)
             try:
                 batches = self._poll_once(consumer, wanted, left_s)
-            except (KafkaError, UnicodeDecodeError) as ex:
-                # UnicodeDecodeError: the name of a header, which no client but a broken one can send.
+            except KafkaError as ex:
                 if messages:
                     break
                 raise LogUnavailable(f"{self.log}: {ex}") from ex
@@ -71,7 +83,25 @@ class KafkaLogConsumer:
                 messages.setdefault(partition.partition, []).extend(map(_message, records))
             if not batches and (messages or time.monotonic() >= deadline):
                 break
+        if not messages:
+            self._start_over_if_stuck(consumer)
         return messages
+
+    def _start_over_if_stuck(self, consumer: Any) -> None:
+        """Make a new consumer when this one has been joining its group for far too long.
+
+        Seen once on a broker that had been killed and frozen before: a connection lost in the middle of a join
+        left kafka-python 3.0.12 waiting for it for ever, without heartbeats, and polls came back empty.
+        """
+        now = time.monotonic()
+        if not consumer._coordinator.need_rejoin():
+            self._joining_since = None
+        elif self._joining_since is None:
+            self._joining_since = now
+        elif now - self._joining_since > self._join_max_s:
+            logger.warning("%s: not in the group after %.0f s, starting over", self.log, self._join_max_s)
+            self._joining_since = None
+            self.close(1.0)
 
     def _poll_once(self, consumer: Any, max_records: int, timeout_s: float) -> dict[Any, list[Any]]:
         lost: Collection[TopicPartition]
@@ -148,6 +178,7 @@ class KafkaLogConsumer:
 
     def _consumer(self) -> Any:
         if self._opened is None:
+            repair_consumers()
             self._opened = KafkaConsumer(
                 **COMMON,
                 bootstrap_servers=self._brokers,
