@@ -1,6 +1,5 @@
 """A command log on each real server, with a fresh topic for every test."""
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -165,8 +164,6 @@ def breakable_log(request: pytest.FixtureRequest, breakable: Breakable) -> Itera
     with _command_log(request.param, address, process) as log:
         yield log
         process.resume()
-    # kafka-python leaves sockets of refused connections to the garbage collector: let it warn in this test.
-    gc.collect()
 
 
 def read(consumer: Consumer, count: int, timeout_s: float = 30.0) -> list[Message]:

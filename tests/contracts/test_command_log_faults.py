@@ -14,8 +14,6 @@ from todo_api.core.errors import LogUnavailable
 
 pytestmark = [
     pytest.mark.faults,
-    # kafka-python leaves the sockets of refused connections to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.parametrize("fault", ["kill", "freeze"]),
 ]
 

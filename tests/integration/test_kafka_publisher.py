@@ -1,6 +1,5 @@
 """What only the Kafka publisher has to cope with."""
 
-import gc
 import threading
 import time
 from uuid import uuid4
@@ -13,10 +12,7 @@ from todo_api.core.command_log.kafka_publisher import KafkaPublisher
 from todo_api.core.command_log.topics import ensure_topics
 from todo_api.core.errors import LogUnavailable
 
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
+pytestmark = pytest.mark.kafka
 
 RECORD = Record(b"key", b"value")
 
@@ -33,7 +29,6 @@ def publisher():
     yield make
     for publisher in made:
         publisher.close(1.0)
-    gc.collect()  # kafka-python leaves sockets of refused connections to it: let it warn in this test.
 
 
 def test_making_one_opens_nothing(publisher):

@@ -1,10 +1,12 @@
-"""What publisher and consumer share of kafka-python 3.0.12: limits, and two of its habits put right."""
+"""What publisher and consumer share of kafka-python 3.0.12: limits, and how to make and close its parts."""
 
 from contextlib import suppress
 from typing import Any, Final
 
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
+
+from todo_api.core.command_log.kafka_repairs import repair
 
 # Protocol versions are negotiated with each broker and never go above this release. Named, so that making a
 # client opens no connection: kafka-python would otherwise wait for a broker in the constructor.
@@ -27,6 +29,7 @@ COMMON: Final[dict[str, Any]] = {
 
 def network_client(**configs: Any) -> Any:
     """Make the network client of a consumer or an administrator; for their option ``kafka_client``."""
+    repair()
     return KafkaNetClient(
         **configs,
         socket_connection_setup_timeout_ms=_CONNECT_TIMEOUT_MS,

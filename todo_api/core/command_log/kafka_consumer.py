@@ -12,7 +12,6 @@ from kafka.structs import OffsetAndMetadata
 
 from todo_api.core.command_log import Message
 from todo_api.core.command_log.kafka_client import COMMON, network_client
-from todo_api.core.command_log.kafka_repairs import repair_consumers
 from todo_api.core.errors import LogUnavailable
 
 logger = logging.getLogger(__name__)
@@ -178,7 +177,6 @@ class KafkaLogConsumer:
 
     def _consumer(self) -> Any:
         if self._opened is None:
-            repair_consumers()
             self._opened = KafkaConsumer(
                 **COMMON,
                 bootstrap_servers=self._brokers,

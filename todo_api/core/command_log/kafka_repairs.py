@@ -1,12 +1,14 @@
-"""Two defects of kafka-python 3.0.12 by which one bad record would stop every worker for ever, put right.
+"""Defects of kafka-python 3.0.12 put right: two by which one bad record would stop every worker for ever, and a leak.
 
-The version is pinned exactly; the contract tests show when an upgrade makes this unnecessary.
+The version is pinned exactly; tests fail without each of these repairs.
 """
 
+import socket
 from collections.abc import Callable
 from typing import Any, SupportsIndex
 
 from kafka.consumer.fetcher import Fetcher
+from kafka.net.inet import KafkaNetSocket
 from kafka.record.default_records import DefaultRecordBatch
 
 
@@ -21,12 +23,13 @@ class _AnyText(bytearray):
         return super().decode(encoding, errors)
 
 
-def repair_consumers() -> None:
+def repair() -> None:
     """Change the library's classes in this process. Done once, however often it is called."""
     partition_records = Fetcher.PartitionRecords
     if not hasattr(partition_records.take, "repaired"):
         partition_records.take = _give_up_after_failure(partition_records.take)
         DefaultRecordBatch._read_msg = _read_any_header_name(DefaultRecordBatch._read_msg)
+        KafkaNetSocket.sock_connect = _close_after_failure(KafkaNetSocket.sock_connect)
 
 
 def _give_up_after_failure(take: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,5 +56,17 @@ def _read_any_header_name(read_msg: Callable[..., Any]) -> Callable[..., Any]:
             # The position has not moved yet.
             self._buffer = _AnyText(self._buffer)
             return read_msg(self)
+
+    return repaired
+
+
+def _close_after_failure(sock_connect: Callable[..., Any]) -> Callable[..., Any]:
+    # A refused or timed out connection leaves its socket to the garbage collector, one for every attempt.
+    async def repaired(self: Any, net: Any, sock: socket.socket, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await sock_connect(self, net, sock, *arguments, **options)
+        except BaseException:
+            sock.close()
+            raise
 
     return repaired
