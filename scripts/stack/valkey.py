@@ -84,6 +84,8 @@ class LocalValkey:
         return {}
 
     def is_ready(self) -> bool:
+        if not self._password_file.exists():
+            return False  # not prepared yet
         # A ping is refused while the append-only file is being loaded. The client's own retries take seconds.
         client = redis.Redis.from_url(
             self.url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)

@@ -94,6 +94,7 @@ def test_a_page_in_use_is_answered_from_memory(database_url: str, redis_url: str
     with running(database_url, redis_url) as process:
         process.write("a")
         wait_until(process.shows("a"), 5, "first todo")
+        wait_until(lambda: process.table.hot, 5, "the watcher's first news")
         reads = process.store.page_reads
         assert {process.table.get(FIRST).etag for _ in range(100)} == {process.table.get(FIRST).etag}
         assert process.store.page_reads == reads

@@ -1,13 +1,16 @@
-"""Defects of kafka-python 3.0.12 put right: two by which one bad record would stop every worker for ever, and a leak.
+"""Defects of kafka-python 3.0.12 put right: one bad record, or one short poll, stops a consumer for ever; a leak.
 
 The version is pinned exactly; tests fail without each of these repairs.
 """
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, SupportsIndex
 
 from kafka.consumer.fetcher import Fetcher
+from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.future import Future
 from kafka.net.inet import KafkaNetSocket
 from kafka.record.default_records import DefaultRecordBatch
 
@@ -29,6 +32,8 @@ def repair() -> None:
     if not hasattr(partition_records.take, "repaired"):
         partition_records.take = _give_up_after_failure(partition_records.take)
         DefaultRecordBatch._read_msg = _read_any_header_name(DefaultRecordBatch._read_msg)
+        ConsumerCoordinator.need_rejoin = _join_is_open(ConsumerCoordinator.need_rejoin)
+        ConsumerCoordinator.join_group_async = _take_finished_join(ConsumerCoordinator.join_group_async)
         KafkaNetSocket.sock_connect = _close_after_failure(KafkaNetSocket.sock_connect)
 
 
@@ -58,6 +63,36 @@ def _read_any_header_name(read_msg: Callable[..., Any]) -> Callable[..., Any]:
             return read_msg(self)
 
     return repaired
+
+
+def _join_is_open(need_rejoin: Callable[..., bool]) -> Callable[..., bool]:
+    # A poll that ends before its join does leaves the join to the next poll. But where new partitions were the
+    # reason to join, the reason is gone as soon as the leader has assigned them: no poll asks again, the answer is
+    # never taken, and the member stays without partitions and without heartbeats.
+    def repaired(self: Any) -> bool:
+        return self._join_task is not None or need_rejoin(self)
+
+    return repaired
+
+
+def _take_finished_join(join_group: Callable[..., Any]) -> Callable[..., Any]:
+    # A join that finished between two polls is thrown away and begun again, which sends the whole group into
+    # another round. Offered as one that finishes just now, it is taken.
+    async def repaired(self: Any, timeout_ms: float | None = None) -> Any:
+        finished = self._join_task
+        if finished is not None and finished.is_done:
+            self._join_task = Future()
+            self._net.call_soon(partial(_pass_on, finished, self._join_task))
+        return await join_group(self, timeout_ms=timeout_ms)
+
+    return repaired
+
+
+async def _pass_on(finished: Any, future: Any) -> None:
+    if finished.exception is None:
+        future.success(finished.value)
+    else:
+        future.failure(finished.exception)
 
 
 def _close_after_failure(sock_connect: Callable[..., Any]) -> Callable[..., Any]:

@@ -69,6 +69,7 @@ class StreamsPublisher:
         # Worst case: connecting, greeting and the command each take all of theirs.
         self._redis = _connect(redis_url, connect_timeout_s=timeout_s / 5, timeout_s=timeout_s * 2 / 5)
         self._append = self._redis.register_script(_APPEND)
+        self._is_closed = False
 
     @property
     def log(self) -> str:
@@ -103,7 +104,10 @@ class StreamsPublisher:
             appended.append((index, partition))
         try:
             offsets = self._append(keys, arguments) if appended else []
-        except RedisError as ex:
+        except (RedisError, TypeError, ValueError) as ex:
+            # redis-py stumbles like this when the socket is closed under a call that waits.
+            if not isinstance(ex, RedisError) and not self._is_closed:
+                raise
             failure = LogUnavailable(f"{self.log}: {ex}")
             failure.__cause__ = ex
             for index, _ in appended:
@@ -121,6 +125,7 @@ class StreamsPublisher:
             raise LogUnavailable(f"{self.log}: {ex}") from ex
 
     def close(self, timeout_s: float) -> None:  # noqa: ARG002 closing never waits
+        self._is_closed = True
         try:
             self._redis.close()
         except RedisError:
