@@ -83,6 +83,7 @@ def test_a_page_follows_the_table_and_is_read_from_postgresql_once_per_state(
         one.write("a")
         for process in (one, other):
             wait_until(process.shows("a"), 5, "first todo")
+            wait_until(lambda process=process: process.table.hot, 5, "the watcher's first news")
         settled = one.store.page_reads + other.store.page_reads
         one.write("b")
         for process in (one, other):
