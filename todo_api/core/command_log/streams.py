@@ -69,6 +69,7 @@ class StreamsPublisher:
         # Worst case: connecting, greeting and the command each take all of theirs.
         self._redis = _connect(redis_url, connect_timeout_s=timeout_s / 5, timeout_s=timeout_s * 2 / 5)
         self._append = self._redis.register_script(_APPEND)
+        self._closed = False
         self._is_closed = False
 
     @property
@@ -117,6 +118,18 @@ class StreamsPublisher:
             results[index] = Position(self.log, partition, int(offset))
         return results
 
+    def _appended(self, keys: list[str], arguments: list[Any]) -> list[Any]:
+        if self._closed:
+            raise LogUnavailable(f"{self.log}: closed")
+        try:
+            offsets: list[Any] = self._append(keys, arguments)
+            return offsets
+        except RedisError as ex:
+            raise LogUnavailable(f"{self.log}: {ex}") from ex
+        finally:
+            if self._closed:
+                self._disconnect()
+
     def probe(self) -> None:
         """Run a write that the server would refuse (read-only, out of memory, disk full) but that changes nothing."""
         try:
@@ -125,9 +138,14 @@ class StreamsPublisher:
             raise LogUnavailable(f"{self.log}: {ex}") from ex
 
     def close(self, timeout_s: float) -> None:  # noqa: ARG002 closing never waits
-        self._is_closed = True
+        self._closed = True
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        # Not those in use: taken from under another thread they fail in ways the driver does not name. That
+        # thread lets go of its own.
         try:
-            self._redis.close()
+            self._redis.connection_pool.disconnect(inuse_connections=False)
         except RedisError:
             logger.debug("%s: publisher did not close in order", self.log, exc_info=True)
 
