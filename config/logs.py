@@ -4,6 +4,7 @@ import json
 import logging
 import logging.config
 import re
+import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -34,10 +35,12 @@ def log_config(level: str, log_format: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"lines": {"()": formatter}},
+        "filters": {"kafka seldom": {"()": KafkaSeldom}},
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
                 "formatter": "lines",
+                "filters": ["kafka seldom"],
                 "stream": "ext://sys.stdout",
             },
         },
@@ -50,6 +53,24 @@ def log_config(level: str, log_format: str) -> dict[str, Any]:
             "kafka": {"level": "WARNING"},
         },
     }
+
+
+class KafkaSeldom(logging.Filter):
+    """Lets one record of each of kafka-python's loggers through in 10 s: without brokers they write ten a second."""
+
+    def __init__(self, interval_s: float = 10.0) -> None:
+        super().__init__()
+        self._interval_s = interval_s
+        self._next: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name != "kafka" and not record.name.startswith("kafka."):
+            return True
+        now = time.monotonic()
+        if now < self._next.get(record.name, 0.0):
+            return False
+        self._next[record.name] = now + self._interval_s
+        return True
 
 
 class JsonFormatter(logging.Formatter):

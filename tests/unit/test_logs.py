@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from config.logs import ConsoleFormatter, JsonFormatter, log_config
+from config.logs import ConsoleFormatter, JsonFormatter, KafkaSeldom, log_config
 
 
 def record(message, *arguments, exc_info=None, **extra):
@@ -81,3 +81,14 @@ def test_everything_goes_to_stdout_through_one_handler(log_format):
     assert config["root"] == {"level": "DEBUG", "handlers": ["stdout"]}
     assert config["handlers"]["stdout"]["stream"] == "ext://sys.stdout"
     assert all(not logger.get("handlers") for logger in config["loggers"].values())
+
+
+def test_a_logger_of_kafkas_that_repeats_itself_is_heard_once_and_all_others_always():
+    seldom, now_and_then = KafkaSeldom(interval_s=3600), KafkaSeldom(interval_s=0)
+    records = [record("away") for _ in range(6)]
+    for made, name in zip(
+        records, ["kafka.net", "kafka.net", "kafka.cluster", "todo", "todo", "kafkaesque"], strict=True
+    ):
+        made.name = name
+    assert [seldom.filter(made) for made in records] == [True, False, True, True, True, True]
+    assert all(now_and_then.filter(made) for made in records)

@@ -1,6 +1,6 @@
 """Defects of kafka-python 3.0.12 put right: one bad record, or one short poll, stops a consumer for ever; a leak.
 
-The version is pinned exactly; tests fail without each of these repairs.
+The version is pinned exactly: look at each of these again when it is raised.
 """
 
 import socket
