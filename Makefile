@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Extra arguments, e.g. make run ARGS="--port 9000" or make test ARGS="tests/unit -x".
 ARGS ?=
+# A process a core, each with servers of its own; the tests of one file stay together.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint format types imports install lock clean
@@ -15,7 +17,7 @@ run: $(VENV)/installed ## Start everything here: database, cache, log, worker, A
 	@exec $(BIN)/todo up $(ARGS)
 
 test: $(VENV)/installed-test ## Install what the tests need and run them all
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 check: lint types imports ## Lint, types and import contracts
 

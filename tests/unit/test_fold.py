@@ -142,7 +142,7 @@ def one_by_one(commands: list[Command]) -> dict[UUID, Any]:
     return todos
 
 
-@settings(max_examples=100)
+@settings(max_examples=300)
 @given(st.lists(some_command, max_size=20), st.data())
 def test_a_batch_does_what_its_commands_do_one_by_one(commands: list[Command], data: st.DataObject) -> None:
     repeats = data.draw(st.lists(st.sampled_from(commands), max_size=5)) if commands else []
