@@ -7,8 +7,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# meinheld's build reads it: without greenlet, which it does not need and which does not build.
-export MEINHELD_NOGREEN=1
+# meinheld's build reads them: without greenlet, which it does not need and which does not build; and see the header.
+export MEINHELD_NOGREEN=1 CPATH="$PWD/scripts/meinheld" CPPFLAGS="-include shared_epoll.h"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 
 say() { printf '%s\n' "$@" >&2; }
@@ -53,9 +53,11 @@ make_venv() { # <folder>
 install() { # <extras>
     [ -x .venv/bin/pip ] && .venv/bin/pip --version >/dev/null 2>&1 || make_venv .venv
     say "Installing into .venv"
+    .venv/bin/pip install -q -c constraints.txt -e ".[$1]" || exit 1
+    .venv/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || return 0
     log=.venv/install.log
-    if ! .venv/bin/pip install -q -c constraints.txt -e ".[$1,meinheld]" >"$log" 2>&1; then
-        .venv/bin/pip install -q -c constraints.txt -e ".[$1]" || exit 1
+    # Not from the cache: it may hold one that was built in another way.
+    if ! .venv/bin/pip install -q --no-cache-dir -c constraints.txt meinheld >"$log" 2>&1; then
         say "The fast worker (meinheld) could not be built, so gunicorn's own serves the API." \
             "It needs a C compiler and Python's headers (Debian: apt-get install gcc python3-dev); see $log."
     fi

@@ -29,6 +29,9 @@ class HitPath:
                 answer = entry.answers.choose(
                     environ.get("HTTP_IF_NONE_MATCH"), environ.get("HTTP_ACCEPT_ENCODING")
                 )
-                start_response(answer.status, answer.headers)
+                if "meinheld.client" in environ:
+                    start_response(answer.head, answer.length)
+                else:
+                    start_response(answer.status, answer.headers)
                 return [answer.body]
         return self._app(environ, start_response)

@@ -23,11 +23,17 @@ _WEIGHT: Final = re.compile(r"[Qq]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 class Answer(NamedTuple):
-    """``headers`` are shared by all answers for the page: copy before changing them. HEAD leaves the body out."""
+    """One answer, in two spellings. HEAD leaves the body out.
+
+    ``headers`` are shared by all answers for the page: copy before changing them. ``head`` and ``length`` are for
+    meinheld alone: its status line and all headers but Content-Length in one string, and Content-Length by itself.
+    """
 
     status: str
     headers: Headers
     body: bytes
+    head: str
+    length: Headers
 
 
 class PageAnswers:
@@ -49,17 +55,12 @@ class PageAnswers:
             limit = page.key.limit or _NEXT_LIMIT
             described.append(("Link", f'</todos?limit={limit}&after={page.next_after}>; rel="next"'))
         self._opaque = page.etag
-        self._not_modified = Answer("304 Not Modified", always, b"")
-        self._plain = Answer("200 OK", [*described, ("Content-Length", str(len(page.body)))], page.body)
+        self._not_modified = _answer("304 Not Modified", always)
+        self._plain = _answer("200 OK", described, page.body)
         self._compressed = self._plain
         # Compressing an empty list makes it longer.
         if len(page.gzip_body) < len(page.body):
-            headers = [
-                *described,
-                ("Content-Encoding", "gzip"),
-                ("Content-Length", str(len(page.gzip_body))),
-            ]
-            self._compressed = Answer("200 OK", headers, page.gzip_body)
+            self._compressed = _answer("200 OK", [*described, ("Content-Encoding", "gzip")], page.gzip_body)
 
     def choose(self, if_none_match: str | None, accept_encoding: str | None) -> Answer:
         """Return the answer for a GET with these header values (None: not sent)."""
@@ -68,6 +69,14 @@ class PageAnswers:
         if accept_encoding is not None and accepts_gzip(accept_encoding):
             return self._compressed
         return self._plain
+
+
+def _answer(status: str, headers: Headers, body: bytes | None = None) -> Answer:
+    length = [] if body is None else [("Content-Length", str(len(body)))]
+    # PERF: meinheld encodes each header anew and hands it to writev in four pieces. In one string, which it writes
+    # as it is, they take 0.8 us less of 22. (It reads Content-Length, without which it begins a chunked answer.)
+    head = "\r\n".join([status, *(f"{name}: {value}" for name, value in headers)])
+    return Answer(status, headers + length, body or b"", head, length)
 
 
 def matches(if_none_match: str, etag: str) -> bool:

@@ -61,13 +61,16 @@ class Rig:
         return call(self.app, query, method, headers)
 
 
-def call(app: Any, query: str, method: str, headers: dict[str, str]) -> tuple[str, dict[str, str], bytes]:
+def call(
+    app: Any, query: str, method: str, headers: dict[str, str], **extras: object
+) -> tuple[str, dict[str, str], bytes]:
     environ = falcon.testing.create_environ(
         path="/todos",
         query_string=query,
         method=method,
         headers={k.replace("_", "-"): v for k, v in headers.items()},
     )
+    environ.update(extras)
     answered: list[Any] = []
     body = b"".join(app(environ, lambda status, headers, *_: answered.append((status, headers))))
     ((status, raw_headers),) = answered
@@ -102,6 +105,17 @@ REQUESTS: list[dict[str, str]] = [
 def test_a_hit_is_answered_as_falcon_answers_it(rig: Rig, query: str, headers: dict[str, str]) -> None:
     status, named, body = call(rig.falcon, query, "GET", headers)
     assert rig.hit(query, **headers) == (status, named, body)
+    assert rig.reached_falcon == 0
+
+
+@pytest.mark.parametrize("headers", REQUESTS, ids=str)
+def test_under_meinheld_the_same_answer_is_spelled_as_it_writes_it(rig: Rig, headers: dict[str, str]) -> None:
+    status, named, body = call(rig.falcon, "limit=10", "GET", headers)
+    head, length, sent = call(rig.app, "limit=10", "GET", headers, **{"meinheld.client": object()})
+    first, *lines = head.split("\r\n")
+    written = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)} | length
+    assert (first, written, sent) == (status, named, body)
+    assert set(length) == ({"content-length"} if body else set())
     assert rig.reached_falcon == 0
 
 
