@@ -105,6 +105,18 @@ def _algorithms(text: str) -> tuple[str, ...]:
     return names
 
 
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in text.split(",") if part.strip())
+    # As browsers send it: lower case, no path, no default port. APPSEC: never "null", which any sandboxed page sends.
+    if origins != ("*",) and not all(
+        re.fullmatch(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?", origin) for origin in origins
+    ):
+        raise ValueError(
+            "must be * or origins as browsers send them (https://app.example), separated by commas"
+        )
+    return origins
+
+
 def _text(text: str) -> str:
     return text
 
@@ -163,6 +175,11 @@ class Settings:
     jwt_issuer: str | None = _setting("JWT_ISSUER", "Required `iss`; not checked when unset", _text)
     jwt_jwks_url: str | None = _setting(
         "JWT_JWKS_URL", "Where public keys are fetched, instead of `JWT_SECRET`", _url("https", "http")
+    )
+    cors_allow_origins: tuple[str, ...] = _setting(
+        "CORS_ALLOW_ORIGINS",
+        "Origins whose web pages may use the API, separated by commas, or `*`; none when unset",
+        _origins,
     )
     command_log: Literal["kafka", "streams"] = _setting(
         "COMMAND_LOG", "`kafka`, or `streams` for Valkey Streams on `REDIS_URL`", _one_of("kafka", "streams"),

@@ -4,32 +4,40 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import falcon
 from falcon import Request, Response
 
 from config.settings import Settings, SettingsError
-from todo_api.auth import TokenVerifier
+from todo_api.auth import TokenVerifier, Verifier
 from todo_api.breaker import GuardedPublisher
+from todo_api.conventions import OptionsWithoutContent, StrictPaths
 from todo_api.core.cache import PageCache
 from todo_api.core.command_log import Publisher
 from todo_api.core.command_log.connect import make_publisher
 from todo_api.core.operation_id import OperationIds
 from todo_api.core.store import ReadStore
+from todo_api.cors import Cors
 from todo_api.cursors import CursorSigner
 from todo_api.health import Health, Monitor, Readiness, Ready
 from todo_api.hit_path import HitPath
+from todo_api.if_applied import IfApplied
 from todo_api.jwks import PublicKeys
 from todo_api.operations import FateReader, OperationItem
 from todo_api.page_source import PageSource, StateSource
 from todo_api.page_table import PageTable
 from todo_api.pages import Pages
-from todo_api.problems import NOT_FOUND, Problem, add_problem_handlers
+from todo_api.problem_pages import ProblemTypeItem, ProblemTypes
+from todo_api.problems import add_problem_handlers
 from todo_api.request_body import UnreadBody
 from todo_api.request_ids import RequestIdHeader
 from todo_api.service import Part, Service
-from todo_api.todos import CommandIntake, TodoCollection, TodoItem, TodoReader, Verifier
+from todo_api.todos import CommandIntake, TodoCollection, TodoItem, TodoReader
+from todo_api.version_alias import VersionAlias
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 # How often PostgreSQL is asked for the generation while Redis cannot tell.
 _STORE_POLL_S: Final = 0.25
@@ -52,24 +60,35 @@ class Collaborators:
 def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
     """Return the app over ready collaborators. Opens nothing."""
     app: falcon.App[Request, Response] = falcon.App()
-    for middleware in (StrictPaths(), RequestIdHeader(), UnreadBody()):
+    for middleware in (StrictPaths(), OptionsWithoutContent(), RequestIdHeader(), UnreadBody()):
         app.add_middleware(middleware)
     add_problem_handlers(app)
     intake = CommandIntake(collaborators.publisher, collaborators.operation_ids)
     verifier = collaborators.verifier
+    if_applied = IfApplied(verifier, collaborators.operation_ids)
     app.add_route(
         "/todos",
         TodoCollection(
-            pages=collaborators.pages, cursors=collaborators.cursors, verifier=verifier, intake=intake
+            pages=collaborators.pages,
+            todos=collaborators.todos,
+            cursors=collaborators.cursors,
+            verifier=verifier,
+            if_applied=if_applied,
+            intake=intake,
         ),
     )
-    app.add_route("/todos/{todo_id}", TodoItem(todos=collaborators.todos, verifier=verifier, intake=intake))
+    app.add_route(
+        "/todos/{todo_id}",
+        TodoItem(todos=collaborators.todos, verifier=verifier, if_applied=if_applied, intake=intake),
+    )
     app.add_route(
         "/operations/{operation_id}",
         OperationItem(
             fates=collaborators.fates, verifier=verifier, operation_ids=collaborators.operation_ids
         ),
     )
+    app.add_route("/problems", ProblemTypes())
+    app.add_route("/problems/{name}", ProblemTypeItem())
     app.add_route("/health", Health())
     app.add_route("/ready", Ready(collaborators.readiness))
     return app
@@ -131,15 +150,10 @@ def build(settings: Settings) -> Service:
     ]
     if keys is not None:
         parts.append(Part("public keys", keys.start, keys.close))
-    return Service(HitPath(app, pages.hot), parts, readiness.drain)
-
-
-class StrictPaths:
-    """One path a resource: no empty segments and no slash at the end, which Falcon would take for an empty id."""
-
-    def process_request(self, req: Request, _resp: Response) -> None:
-        if "//" in req.path or (req.path.endswith("/") and req.path != "/"):
-            raise Problem(NOT_FOUND, "paths here have no empty segment and no slash at the end")
+    layered: WSGIApplication = HitPath(VersionAlias(app, "/v1"), pages.hot)
+    if settings.cors_allow_origins:
+        layered = Cors(layered, settings.cors_allow_origins)
+    return Service(layered, parts, readiness.drain)
 
 
 def _public_keys(settings: Settings) -> PublicKeys | None:

@@ -43,6 +43,13 @@ class Keys(Protocol):
         """Return the key, or None when there is no such key. Bounded. Raises KeysUnavailable."""
 
 
+class Verifier(Protocol):
+    """Tells who is asking. What resources know of ``TokenVerifier``."""
+
+    def verify(self, authorization: str | None) -> str:
+        """Return the user id. Raises Unauthenticated or KeysUnavailable."""
+
+
 class TokenVerifier:
     """Verifies tokens with ``secret``, or with public ``keys`` when there is no secret.
 

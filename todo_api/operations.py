@@ -6,11 +6,11 @@ import falcon
 import ujson
 from falcon import Request, Response
 
+from todo_api.auth import Verifier
 from todo_api.core.command_log import Position
 from todo_api.core.operation_id import InvalidOperationId, OperationIds
 from todo_api.core.store import Fate
 from todo_api.problems import COMMAND_ID_REUSED, NO_SUCH_TODO, NOT_FOUND, NOT_OWNER, Problem, ProblemType
-from todo_api.todos import Verifier
 
 _RETRY_AFTER_S: Final = 1
 # The worker's reasons (todo_worker.fold.Reason), as the problem a synchronous answer would have been.

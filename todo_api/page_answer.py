@@ -11,7 +11,11 @@ from typing import Final, NamedTuple
 
 from todo_api.pages import Page
 
+# No cache between us and the client keeps it, and the client asks each time.
+PRIVATE: Final = "private, no-cache"
 CACHE_CONTROL: Final = "public, max-age=0, s-maxage=1, stale-while-revalidate=5"
+# What is in a shared cache may be older than a request with If-Applied asks for: no cache may use it for that.
+VARY: Final = "Accept-Encoding, If-Applied"
 CONTENT_TYPE: Final = "application/json"
 # The page that follows the whole list, which is cut off at LIST_MAX.
 _NEXT_LIMIT: Final = 1000
@@ -45,7 +49,7 @@ class PageAnswers:
         always = [
             ("ETag", "W/" + page.etag),
             ("Cache-Control", CACHE_CONTROL),
-            ("Vary", "Accept-Encoding"),
+            ("Vary", VARY),
         ]
         if page.age_s > 0:
             # RFC 9211; the negative ttl says how long ago the page ought to have been looked at again.

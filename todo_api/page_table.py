@@ -99,31 +99,37 @@ class PageTable:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def get(self, key: PageKey) -> Page:
+    def get(self, key: PageKey, at_least: State | None = None) -> Page:
         """Return the page; see ``Pages.get``. Its ``age_s`` is above 0 when nothing could be learned for a while."""
         age_s = time.monotonic() - self._learned_at
         entry = self._entries.get(key)
-        if entry is not None:
+        if entry is not None and _is_new_enough(entry.page, at_least):
             entry.hits += 1
             if age_s <= _FRESH_S:
                 return entry.page
             if self._state is not None and age_s <= self._stale_max_s:
                 return replace(entry.page, age_s=int(age_s))
-        return self._fill(key)
+        return self._fill(key, at_least)
 
-    def _fill(self, key: PageKey) -> Page:
+    def _fill(self, key: PageKey, at_least: State | None) -> Page:
         with self._lock:
             filling = self._filling.setdefault(key, threading.Lock())
         with filling:
             entry = self._entries.get(key)
             fresh = self._is_fresh(time.monotonic())
-            if entry is not None and fresh:
+            if entry is not None and fresh and _is_new_enough(entry.page, at_least):
                 return entry.page
+            wanted = self._state if fresh else None
+            if at_least is not None and (wanted is None or not wanted.includes(at_least)):
+                wanted = at_least
             try:
-                page = self._source.fetch(key, self._state if fresh else None)
+                page = self._source.fetch(key, wanted)
             finally:
                 with self._lock:
                     self._filling.pop(key, None)
+            if not _is_new_enough(page, at_least):
+                # A replica behind the server that told the state, or a backup restored in between.
+                raise StoreUnavailable("the page that was read is older than the state that was learned")
             with self._lock:
                 return self._keep(page)
 
@@ -217,6 +223,10 @@ class PageTable:
             entry.next_refresh = ended + _REFRESH_SHARE * (ended - began)
             with self._lock:
                 self._keep(page)
+
+
+def _is_new_enough(page: Page, at_least: State | None) -> bool:
+    return at_least is None or page.state.includes(at_least)
 
 
 def _query(key: PageKey) -> str:

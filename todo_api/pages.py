@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from todo_api.core.store import State
+
 
 class PageKey(NamedTuple):
     """Which list.
@@ -31,10 +33,14 @@ class Page:
     next_after: str | None
     age_s: int = 0
 
+    @property
+    def state(self) -> State:
+        return State(self.epoch, self.generation)
+
 
 class Pages(Protocol):
-    def get(self, key: PageKey) -> Page:
-        """Return the page at the newest generation this process knows.
+    def get(self, key: PageKey, at_least: State | None = None) -> Page:
+        """Return the page at the newest generation this process knows, and not older than ``at_least``.
 
-        Blocks at most about 1.5 s, on a miss. Raises StoreUnavailable when neither cache nor store answers.
+        Blocks at most about 1.5 s, on a miss. Raises StoreUnavailable when neither cache nor store has it.
         """

@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 from uuid import UUID
@@ -10,12 +11,15 @@ import falcon
 import ujson
 from falcon import Request, Response
 
-from todo_api.core.command_log import Publisher, Record
+from todo_api.auth import Verifier
+from todo_api.core.command_log import Position, Publisher, Record
 from todo_api.core.commands import Command, Kind
 from todo_api.core.ids import uuid7
 from todo_api.core.operation_id import OperationIds
+from todo_api.core.store import State
 from todo_api.cursors import CursorSigner, InvalidCursor
-from todo_api.page_answer import PageAnswers, matches
+from todo_api.if_applied import IfApplied
+from todo_api.page_answer import PRIVATE, PageAnswers, matches
 from todo_api.pages import PageKey, Pages
 from todo_api.problems import INVALID_PARAMETER, NOT_FOUND, Problem
 from todo_api.request_body import read_json
@@ -33,15 +37,14 @@ _NO_FIELDS: Final = TodoFields(None, None, None)
 class TodoReader(Protocol):
     """Reads one todo (``core.store.ReadStore``)."""
 
-    def read_todo(self, todo_id: UUID) -> tuple[bytes, int] | None:
-        """Return the todo as JSON and its version, or None. Blocks at most about 1.5 s. Raises StoreUnavailable."""
+    def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, int] | None:
+        """Return the todo as JSON and its version, or None; not older than ``applied``.
 
+        Blocks at most about 1.5 s. Raises StoreUnavailable, NotYetApplied.
+        """
 
-class Verifier(Protocol):
-    """Tells who is asking (``auth.TokenVerifier``)."""
-
-    def verify(self, authorization: str | None) -> str:
-        """Return the user id. Raises Unauthenticated or KeysUnavailable."""
+    def state_with(self, applied: Sequence[Position]) -> State:
+        """Return a state that includes the commands at these positions. Blocks and raises as ``read_todo``."""
 
 
 class CommandIntake:
@@ -77,18 +80,31 @@ class TodoCollection:
     """``/todos``"""
 
     def __init__(
-        self, *, pages: Pages, cursors: CursorSigner, verifier: Verifier, intake: CommandIntake
+        self,
+        *,
+        pages: Pages,
+        todos: TodoReader,
+        cursors: CursorSigner,
+        verifier: Verifier,
+        if_applied: IfApplied,
+        intake: CommandIntake,
     ) -> None:
         self._pages = pages
+        self._todos = todos
+        self._if_applied = if_applied
         self._cursors = cursors
         self._verifier = verifier
         self._intake = intake
 
     def on_get(self, req: Request, resp: Response) -> None:
-        page = self._pages.get(self._key(req))
+        key = self._key(req)
+        applied = self._if_applied.positions(req)
+        page = self._pages.get(key, self._todos.state_with(applied) if applied else None)
         answer = PageAnswers(page).choose(req.get_header("If-None-Match"), req.get_header("Accept-Encoding"))
         resp.status = answer.status
         resp.set_headers(answer.headers)
+        if applied:
+            resp.set_header("Cache-Control", PRIVATE)
         resp.data = answer.body
 
     on_head = on_get
@@ -120,13 +136,16 @@ class TodoCollection:
 class TodoItem:
     """``/todos/{id}``"""
 
-    def __init__(self, *, todos: TodoReader, verifier: Verifier, intake: CommandIntake) -> None:
+    def __init__(
+        self, *, todos: TodoReader, verifier: Verifier, if_applied: IfApplied, intake: CommandIntake
+    ) -> None:
         self._todos = todos
+        self._if_applied = if_applied
         self._verifier = verifier
         self._intake = intake
 
     def on_get(self, req: Request, resp: Response, todo_id: str) -> None:
-        found = self._todos.read_todo(_todo_id(todo_id))
+        found = self._todos.read_todo(_todo_id(todo_id), self._if_applied.positions(req))
         if found is None:
             raise _no_such_todo()
         body, version = found

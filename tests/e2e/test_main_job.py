@@ -14,7 +14,7 @@ import pytest
 
 from scripts.stack.server import wait_until
 from tests.support.deployment import INHERITED, ROOT, Deployment
-from tests.support.http_client import Client, Todo
+from tests.support.http_client import Client, Reply, Todo
 
 GUNICORN = ("gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "wsgi:app")
 WORKER = ("todo_worker",)
@@ -102,6 +102,28 @@ def test_what_another_user_writes_to_a_todo_changes_nothing(client):
     assert client.request("PATCH", f"/todos/{todo_id}", {"completed": True}).status == 202
     todo = applied(client, todo_id, completed=True)
     assert (todo["title"], todo["user_id"]) == ("milk", "ann")
+
+
+def read_after(client: Client, path: str, operation: str) -> Reply:
+    """Read ``path`` with If-Applied, again and again while the answer is 425."""
+    replies: list[Reply] = []
+
+    def answered() -> bool:
+        replies.append(client.get(path, if_applied=operation))
+        assert replies[-1].status == 200 or replies[-1].headers["Retry-After"] == "1", replies[-1]
+        return replies[-1].status != 425
+
+    wait_until(answered, APPLIED_S, "applied")
+    return replies[-1]
+
+
+def test_the_first_answer_to_a_reader_that_names_its_write_shows_it(client):
+    # Whatever the two processes have in memory.
+    for number in range(5):
+        accepted = client.request("POST", "/todos", {"title": f"mine {number}"}).json()
+        assert read_after(client, "/todos?limit=5", accepted["operation"]).json()[0]["id"] == accepted["id"]
+        path = f"/todos/{accepted['id']}"
+        assert read_after(client, path, accepted["operation"]).json()["title"] == f"mine {number}"
 
 
 def test_pages_linked_by_next_walk_the_whole_list_newest_first(client):

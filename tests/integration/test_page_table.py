@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,8 @@ import redis
 from scripts.stack.server import wait_until
 from tests.support.commands import create
 from todo_api.core.cache import PageCache
-from todo_api.core.errors import StoreUnavailable
+from todo_api.core.command_log import Position
+from todo_api.core.errors import NotYetApplied, StoreUnavailable
 from todo_api.core.store import Cursor, PageRows, ReadStore
 from todo_api.cursors import CursorSigner
 from todo_api.page_source import PageSource, StateSource
@@ -135,6 +137,52 @@ def test_without_a_published_state_postgresql_is_asked(database_url: str, redis_
         wait_until(process.shows("a"), 5, "first todo")
         process.write("b", publish=False)
         wait_until(process.shows("b", "a"), 5, "second todo")
+
+
+def test_a_page_that_must_include_a_write_is_read_again_when_it_is_older(
+    database_url: str, redis_url: str
+) -> None:
+    # The watcher learns nothing here: what the table holds is as old as a page can be.
+    with running(database_url, redis_url, poll_s=60.0) as process:
+        process.write("a", publish=False)
+        old = process.table.get(FIRST)
+        process.table._learned_at = time.monotonic()
+        process.write("b", publish=False)
+        assert process.table.get(FIRST) is old
+        position = Position("test", 0, 1)
+        state = process.store.state_with([position])
+        assert not old.state.includes(state)
+        new = process.table.get(FIRST, state)
+        assert [todo["title"] for todo in json.loads(new.body)] == ["b", "a"]
+        assert process.table.get(FIRST, state) is process.table.get(FIRST) is new
+
+
+def test_a_state_includes_a_command_only_when_its_own_partition_got_there(database_url: str) -> None:
+    store = ReadStore(database_url, pool_size=1)
+    store.start()
+    applier = Applier(database_url, log="test")
+    start = applier.progress([0, 1])
+    commands = [(offset, create(at_s=offset)) for offset in range(3)]
+    applier.apply([PartitionBatch(1, start[1], Progress(3, 0), commands)])
+    todo_id = commands[0][1].todo_id
+    try:
+        assert store.state_with([Position("test", 1, 2)]) == store.state()
+        assert store.read_todo(todo_id, [Position("test", 1, 0)]) is not None
+        # Three commands are applied, none of them here.
+        for missing in (
+            Position("test", 1, 3),
+            Position("test", 0, 0),
+            Position("other", 1, 0),
+            Position("test", 9, 0),
+        ):
+            for named in ([missing], [Position("test", 1, 0), missing]):
+                with pytest.raises(NotYetApplied):
+                    store.state_with(named)
+                with pytest.raises(NotYetApplied):
+                    store.read_todo(todo_id, named)
+    finally:
+        applier.close()
+        store.stop(1)
 
 
 @pytest.mark.faults

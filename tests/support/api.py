@@ -16,12 +16,13 @@ from todo_api.app import Collaborators, create_app
 from todo_api.auth import TokenVerifier
 from todo_api.core.command_log import Position, Record
 from todo_api.core.commands import Command, decode
-from todo_api.core.errors import TodoError
+from todo_api.core.errors import NotYetApplied, TodoError
 from todo_api.core.operation_id import OperationIds
-from todo_api.core.store import Fate
+from todo_api.core.store import Fate, State
 from todo_api.cursors import CursorSigner
 from todo_api.health import Monitor, Readiness
 from todo_api.pages import Page, PageKey
+from todo_api.problems import PROBLEM_TYPES
 
 SECRET = "0123456789abcdef-0123456789abcdef"
 CURSORS = CursorSigner(b"c" * 32)
@@ -65,27 +66,36 @@ class MemoryPages:
 
     def __init__(self) -> None:
         self.asked: list[PageKey] = []
+        self.asked_at_least: list[State | None] = []
         self.next_after: str | None = None
         self.failure: Exception | None = None
 
-    def get(self, key: PageKey) -> Page:
+    def get(self, key: PageKey, at_least: State | None = None) -> Page:
         self.asked.append(key)
+        self.asked_at_least.append(at_least)
         if self.failure is not None:
             raise self.failure
         return page(key=key, next_after=self.next_after)
 
 
 class MemoryTodos:
-    """Todos by id, as (body, version)."""
+    """Todos by id, as (body, version). Commands below ``next_offset`` are applied."""
 
     def __init__(self) -> None:
+        self.next_offset = 0
         self.todos: dict[UUID, tuple[bytes, int]] = {}
         self.failure: Exception | None = None
 
-    def read_todo(self, todo_id: UUID) -> tuple[bytes, int] | None:
+    def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, int] | None:
+        self.state_with(applied)
+        return self.todos.get(todo_id)
+
+    def state_with(self, applied: Sequence[Position]) -> State:
         if self.failure is not None:
             raise self.failure
-        return self.todos.get(todo_id)
+        if any(position.offset >= self.next_offset for position in applied):
+            raise NotYetApplied
+        return State("e", self.next_offset)
 
 
 class MemoryFates:
@@ -178,7 +188,10 @@ def assert_problem(result: Result, status: int, name: str | None = None) -> dict
     assert members["title"]
     assert members["detail"]
     assert members["request_id"] == result.headers["x-request-id"]
-    assert members["type"].startswith("urn:todo-api:problem:")
-    if name is not None:
-        assert members["type"] == f"urn:todo-api:problem:{name}"
+    if members["type"] == "about:blank":
+        assert name is None
+    else:
+        kind = PROBLEM_TYPES[members["type"].removeprefix("/problems/")]
+        assert (kind.status, kind.title) == (status, members["title"])
+        assert name in (None, kind.name)
     return members

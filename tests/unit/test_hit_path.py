@@ -136,6 +136,11 @@ def test_everything_else_goes_to_falcon(rig: Rig, query: str, method: str, statu
     assert rig.reached_falcon == 1
 
 
+def test_a_request_with_if_applied_goes_to_falcon(rig: Rig) -> None:
+    assert rig.hit(If_Applied="x")[0] == "401 Unauthorized"
+    assert rig.reached_falcon == 1
+
+
 def test_a_page_is_hot_after_its_first_request(rig: Rig) -> None:
     rig.hit("limit=42")
     rig.hit("limit=42")

@@ -47,7 +47,7 @@ def test_a_rejected_operation_gives_the_reason_as_a_problem(
     status = api.send("GET", mine(4))
     assert status.status_code == 200
     assert status.json["status"] == "rejected"
-    assert status.json["problem"]["type"] == f"urn:todo-api:problem:{name}"
+    assert status.json["problem"]["type"] == f"/problems/{name}"
     assert status.json["problem"]["status"] == code
 
 

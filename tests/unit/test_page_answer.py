@@ -20,7 +20,7 @@ def test_a_page_is_answered_whole_with_its_headers():
     assert headers_of(answer) == {
         "ETag": 'W/"e.7.abc"',
         "Cache-Control": "public, max-age=0, s-maxage=1, stale-while-revalidate=5",
-        "Vary": "Accept-Encoding",
+        "Vary": "Accept-Encoding, If-Applied",
         "Content-Type": "application/json",
         "Content-Length": str(len(page().body)),
     }
@@ -31,7 +31,7 @@ def test_the_compressed_variant_is_the_same_page():
     headers = headers_of(answer)
     assert headers["Content-Encoding"] == "gzip"
     assert headers["Content-Length"] == str(len(answer.body))
-    assert headers["Vary"] == "Accept-Encoding"
+    assert headers["Vary"] == "Accept-Encoding, If-Applied"
     assert gzip.decompress(answer.body) == page().body
 
 

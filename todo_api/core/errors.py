@@ -34,6 +34,13 @@ class KeysUnavailable(Unavailable):
     """The keys that verify tokens could not be fetched."""
 
 
+class NotYetApplied(TodoError):
+    """A command the reader wants to see the effect of is not applied. It waits in the log: ask again soon."""
+
+    # When the worker keeps up, a command is applied well within this time.
+    retry_after_s: int = 1
+
+
 class RecordTooLarge(TodoError):
     """The log refuses a record of this size; sending it again cannot help."""
 

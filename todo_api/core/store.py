@@ -1,5 +1,6 @@
 """What the API reads from PostgreSQL. It never writes there: only the worker does."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
@@ -8,6 +9,7 @@ from uuid import UUID
 from psycopg_pool import ConnectionPool
 
 from todo_api.core.command_log import Position
+from todo_api.core.errors import NotYetApplied
 from todo_api.core.postgres import BoundedConnection, translated
 
 # Waiting for a connection and then for the answer stays below the 2 s in which every request is answered.
@@ -24,6 +26,10 @@ class State(NamedTuple):
 
     epoch: str
     generation: int
+
+    def includes(self, other: "State") -> bool:
+        """Say whether everything that ``other`` shows is in this one: each commit makes the generation larger."""
+        return self.epoch == other.epoch and self.generation >= other.generation
 
 
 class Cursor(NamedTuple):
@@ -57,6 +63,7 @@ class ReadStore:
     def __init__(self, database_url: str, *, pool_size: int) -> None:
         self._read_page = _statement("read_page.sql")
         self._read_todo = _statement("read_todo.sql")
+        self._read_applied = _statement("read_applied.sql")
         self._read_fate = _statement("read_operation.sql")
         self._pool: ConnectionPool[BoundedConnection] = ConnectionPool(
             database_url,
@@ -91,15 +98,27 @@ class ReadStore:
         cursor = Cursor(last_at, last_id) if has_more else None
         return PageRows(State(epoch, generation), body.encode(), cursor)
 
-    def read_todo(self, todo_id: UUID) -> tuple[bytes, int] | None:
-        """Return the todo as a JSON object in UTF-8 and its version, or None when there is none."""
-        row = self._row(self._read_todo, {"todo_id": todo_id})
-        return None if row is None else (row[0].encode(), row[1])
+    def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, int] | None:
+        """Return the todo as a JSON object in UTF-8 and its version, or None when there is none.
+
+        Raises NotYetApplied when what was read does not include the commands at all of the positions ``applied``.
+        """
+        is_applied, body, version = self._row(self._read_todo, {"todo_id": todo_id, **_arrays(applied)})
+        if not is_applied:
+            raise NotYetApplied
+        return None if body is None else (body.encode(), version)
 
     def read_fate(self, position: Position) -> Fate:
         """Return what became of the command at ``position``."""
         row = self._row(self._read_fate, position._asdict())
         return Fate(False, None) if row is None else Fate(*row)
+
+    def state_with(self, applied: Sequence[Position]) -> State:
+        """Return the current state, which includes the commands at these positions. Raises NotYetApplied otherwise."""
+        epoch, generation, is_applied = self._row(self._read_applied, _arrays(applied))
+        if not is_applied:
+            raise NotYetApplied
+        return State(epoch, generation)
 
     def state(self) -> State:
         """Return the current state."""
@@ -123,6 +142,14 @@ class ReadStore:
                 finally:
                     self._pool.putconn(connection)
         raise AssertionError("unreachable")
+
+
+def _arrays(positions: Sequence[Position]) -> dict[str, list[Any]]:
+    return {
+        "logs": [position.log for position in positions],
+        "partitions": [position.partition for position in positions],
+        "offsets": [position.offset for position in positions],
+    }
 
 
 def _statement(name: str) -> bytes:
