@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -76,6 +77,13 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _kafka_client(text: str) -> str:
+    client = _one_of("kafka-python", "librdkafka")(text)
+    if client == "librdkafka" and find_spec("confluent_kafka") is None:
+        raise ValueError("needs an extra: pip install 'todo-api[librdkafka]'")
+    return client
 
 
 def _some_of(*choices: str) -> Callable[[str], tuple[str, ...]]:
@@ -162,6 +170,10 @@ class Settings:
         _integer(1, 1024),
         "16",
     )
+    kafka_client: Literal["kafka-python", "librdkafka"] = _setting(
+        "KAFKA_CLIENT", "`kafka-python`, or `librdkafka`: several times cheaper, needs the extra of that name",
+        _kafka_client, "kafka-python",
+    )  # fmt: skip
     jwt_secret: str | None = _setting(
         "JWT_SECRET",
         f"Secret that verifies HS256 tokens, at least {SECRET_MIN_BYTES} bytes",

@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 
 # meinheld's build reads them: without greenlet, which it does not need and which does not build; and see the header.
 export MEINHELD_NOGREEN=1 CPATH="$PWD/scripts/meinheld" CPPFLAGS="-include shared_epoll.h"
+# librdkafka comes in the wheel; its sources are not in the sdist.
+export PIP_ONLY_BINARY=confluent-kafka
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 
 say() { printf '%s\n' "$@" >&2; }
@@ -79,13 +81,13 @@ test)
         version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
         system_packages "meinheld is built with Python's headers." "$version-dev"
     fi
-    install jwks,stack,test
+    install jwks,librdkafka,stack,test
     ;;
 lock)
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     make_venv "$folder/venv"
-    "$folder/venv/bin/pip" install -q ".[jwks,meinheld,stack,test]"
+    "$folder/venv/bin/pip" install -q ".[jwks,librdkafka,meinheld,stack,test]"
     {
         echo "# Every version we run and test with. Made by \`make lock\`, read by \`make\` and by the image."
         "$folder/venv/bin/pip" freeze --exclude todo-api

@@ -119,6 +119,7 @@ def build(settings: Settings) -> Service:
             topic=settings.kafka_todo_topic,
             partitions=settings.kafka_partitions,
             redis_url=settings.redis_url,
+            kafka_client=settings.kafka_client,
         )
     )
     monitor = Monitor({"postgres": store.ping, "redis": cache.ping, "log": publisher.probe})

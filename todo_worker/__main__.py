@@ -46,12 +46,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
         group=f"{settings.kafka_todo_topic}.worker",
         partitions=settings.kafka_partitions,
         redis_url=settings.redis_url,
+        kafka_client=settings.kafka_client,
     )
     dead_letter_publisher = make_dead_letter_publisher(
         settings.command_log,
         brokers=settings.kafka_brokers,
         topic=settings.kafka_todo_topic,
         redis_url=settings.redis_url,
+        kafka_client=settings.kafka_client,
         timeout_s=_DEAD_LETTER_TIMEOUT_S,
     )
     applier = Applier(settings.database_url, log=consumer.log)

@@ -13,10 +13,15 @@ from scripts.stack.kafka import LocalKafka
 from scripts.stack.server import ServerProcess, free_port, wait_until
 from scripts.stack.valkey import LocalValkey
 from todo_api.core.command_log import Consumer, Message, Publisher
-from todo_api.core.command_log.connect import Kind, make_consumer, make_publisher
+from todo_api.core.command_log.connect import KafkaClient, Kind, make_consumer, make_publisher
 
 PARTITIONS = 4
-KINDS = [pytest.param("kafka", marks=pytest.mark.kafka), "streams"]
+# Names of the adapters; two of them are ways to talk to the same servers.
+KINDS = [
+    pytest.param("kafka-python", marks=pytest.mark.kafka),
+    pytest.param("librdkafka", marks=pytest.mark.kafka),
+    "streams",
+]
 
 
 @dataclass
@@ -26,6 +31,7 @@ class CommandLog:
     kind: Kind
     address: str
     process: ServerProcess | None = None
+    client: KafkaClient = "kafka-python"
     topic: str = field(default_factory=lambda: f"test-{uuid4().hex[:12]}")
     _closables: list[Publisher | Consumer] = field(default_factory=list)
 
@@ -42,6 +48,7 @@ class CommandLog:
             topic=self.topic,
             partitions=PARTITIONS,
             redis_url=self.address,
+            kafka_client=self.client,
         )
         self._closables.append(publisher)
         publisher.start()
@@ -54,6 +61,7 @@ class CommandLog:
             topic=self.topic,
             partitions=PARTITIONS,
             redis_url=self.address,
+            kafka_client=self.client,
             group=f"{self.topic}-{group}",
         )
         self._closables.append(consumer)
@@ -99,8 +107,12 @@ def _redis(url: str) -> Any:
 
 
 @contextmanager
-def _command_log(kind: Kind, address: str, process: ServerProcess | None = None) -> Iterator[CommandLog]:
-    log = CommandLog(kind, address, process)
+def _command_log(adapter: str, address: str, process: ServerProcess | None = None) -> Iterator[CommandLog]:
+    log = (
+        CommandLog("streams", address, process)
+        if adapter == "streams"
+        else CommandLog("kafka", address, process, client=adapter)  # type: ignore[arg-type]
+    )
     log.create()
     try:
         yield log
@@ -111,10 +123,10 @@ def _command_log(kind: Kind, address: str, process: ServerProcess | None = None)
 @pytest.fixture(params=KINDS)
 def log(request: pytest.FixtureRequest) -> Iterator[CommandLog]:
     """A fresh topic on the session's server."""
-    if request.param == "kafka":
-        address = request.getfixturevalue("kafka_bootstrap")
-    else:
+    if request.param == "streams":
         address = request.getfixturevalue("valkey").url
+    else:
+        address = request.getfixturevalue("kafka_bootstrap")
     with _command_log(request.param, address) as log:
         yield log
 
@@ -156,10 +168,10 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Breakable]:
         breakable.stop()
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture
 def breakable_log(request: pytest.FixtureRequest, breakable: Breakable) -> Iterator[CommandLog]:
-    """A fresh topic on a server that may be killed, restarted and frozen through ``process``."""
-    server, process = breakable.server(request.param)
+    """A fresh topic, through the adapter named, on a server to break and mend through ``process``."""
+    server, process = breakable.server("streams" if request.param == "streams" else "kafka")
     address = server.bootstrap if isinstance(server, LocalKafka) else server.url
     with _command_log(request.param, address, process) as log:
         yield log

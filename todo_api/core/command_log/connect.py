@@ -6,6 +6,7 @@ from typing import Final, Literal
 from todo_api.core.command_log import Consumer, Publisher
 
 Kind = Literal["kafka", "streams"]
+KafkaClient = Literal["kafka-python", "librdkafka"]
 
 PUBLISH_TIMEOUT_S: Final = 1.5
 # Kafka's default, here for either log, so that what fits into one fits into the other.
@@ -28,10 +29,15 @@ def make_publisher(
     topic: str,
     partitions: int,
     redis_url: str,
+    kafka_client: KafkaClient = "kafka-python",
     timeout_s: float = PUBLISH_TIMEOUT_S,
     record_max_bytes: int = RECORD_MAX_BYTES,
 ) -> Publisher:
     """Return a publisher on ``topic`` that has not opened anything yet. ``brokers`` or ``redis_url`` is used."""
+    if kind == "kafka" and kafka_client == "librdkafka":
+        from todo_api.core.command_log.librdkafka_publisher import LibrdkafkaPublisher
+
+        return LibrdkafkaPublisher(brokers, topic, timeout_s=timeout_s, record_max_bytes=record_max_bytes)
     if kind == "kafka":
         from todo_api.core.command_log.kafka_publisher import KafkaPublisher
 
@@ -44,7 +50,13 @@ def make_publisher(
 
 
 def make_dead_letter_publisher(
-    kind: Kind, *, brokers: Sequence[str], topic: str, redis_url: str, timeout_s: float
+    kind: Kind,
+    *,
+    brokers: Sequence[str],
+    topic: str,
+    redis_url: str,
+    timeout_s: float,
+    kafka_client: KafkaClient = "kafka-python",
 ) -> Publisher:
     """Return a publisher of the dead letters of ``topic``, which takes whatever that topic took, and why."""
     return make_publisher(
@@ -53,15 +65,27 @@ def make_dead_letter_publisher(
         topic=dead_letters_topic(topic),
         partitions=DEAD_LETTERS_PARTITIONS,
         redis_url=redis_url,
+        kafka_client=kafka_client,
         timeout_s=timeout_s,
         record_max_bytes=DEAD_LETTER_MAX_BYTES,
     )
 
 
 def make_consumer(
-    kind: Kind, *, brokers: Sequence[str], topic: str, partitions: int, redis_url: str, group: str
+    kind: Kind,
+    *,
+    brokers: Sequence[str],
+    topic: str,
+    partitions: int,
+    redis_url: str,
+    group: str,
+    kafka_client: KafkaClient = "kafka-python",
 ) -> Consumer:
     """Return a consumer of ``topic`` that has not opened anything yet. ``group`` is for Kafka only."""
+    if kind == "kafka" and kafka_client == "librdkafka":
+        from todo_api.core.command_log.librdkafka_consumer import LibrdkafkaConsumer
+
+        return LibrdkafkaConsumer(brokers, topic, group)
     if kind == "kafka":
         from todo_api.core.command_log.kafka_consumer import KafkaLogConsumer
 
