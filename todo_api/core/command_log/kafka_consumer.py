@@ -79,7 +79,7 @@ class KafkaLogConsumer:
                     # Paused before a rebalance that took it away and gave it back.
                     consumer.pause(partition)
                     continue
-                messages.setdefault(partition.partition, []).extend(map(_message, records))
+                messages.setdefault(partition.partition, []).extend(map(message_of, records))
             if not batches and (messages or time.monotonic() >= deadline):
                 break
         if not messages:
@@ -205,7 +205,7 @@ class KafkaLogConsumer:
         return self._client
 
 
-def _message(record: Any) -> Message:
+def message_of(record: Any) -> Message:
     return Message(
         partition=record.partition,
         offset=record.offset,

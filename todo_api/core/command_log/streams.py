@@ -38,7 +38,7 @@ return offsets
 """
 
 
-def _connect(redis_url: str, *, connect_timeout_s: float, timeout_s: float) -> Redis:
+def connect(redis_url: str, *, connect_timeout_s: float, timeout_s: float) -> Redis:
     # Without retries: the library's own take up to a minute.
     return Redis.from_url(
         redis_url,
@@ -49,11 +49,11 @@ def _connect(redis_url: str, *, connect_timeout_s: float, timeout_s: float) -> R
     )
 
 
-def _next_offsets_key(topic: str) -> str:
+def next_offsets_key(topic: str) -> str:
     return f"{{{topic}}}:next"
 
 
-def _stream_key(topic: str, partition: int) -> str:
+def stream_key(topic: str, partition: int) -> str:
     return f"{{{topic}}}:{partition}"
 
 
@@ -67,7 +67,7 @@ class StreamsPublisher:
         self._partitions = partitions
         self._record_max_bytes = record_max_bytes
         # Worst case: connecting, greeting and the command each take all of theirs.
-        self._redis = _connect(redis_url, connect_timeout_s=timeout_s / 5, timeout_s=timeout_s * 2 / 5)
+        self._redis = connect(redis_url, connect_timeout_s=timeout_s / 5, timeout_s=timeout_s * 2 / 5)
         self._append = self._redis.register_script(_APPEND)
         self._closed = False
         self._is_closed = False
@@ -87,7 +87,7 @@ class StreamsPublisher:
 
     def publish_many(self, records: Sequence[Record]) -> list[Position | TodoError]:
         results: list[Position | TodoError] = []
-        keys = [_next_offsets_key(self._topic)]
+        keys = [next_offsets_key(self._topic)]
         numbers: dict[int, int] = {}
         arguments: list[Any] = []
         appended: list[tuple[int, int]] = []
@@ -99,7 +99,7 @@ class StreamsPublisher:
                 continue
             partition = zlib.crc32(record.key) % self._partitions
             if partition not in numbers:
-                keys.append(_stream_key(self._topic, partition))
+                keys.append(stream_key(self._topic, partition))
                 numbers[partition] = len(numbers) + 1
             arguments += numbers[partition], partition, len(fields), *fields
             appended.append((index, partition))
@@ -162,8 +162,8 @@ class StreamsConsumer:
     def __init__(self, redis_url: str, topic: str, partitions: int, *, keep: int = 1_000) -> None:
         self._topic = topic
         self._keep = keep
-        self._redis = _connect(redis_url, connect_timeout_s=1.0, timeout_s=self._BLOCK_MAX_S + 1.0)
-        self._keys = {_stream_key(topic, number).encode(): number for number in range(partitions)}
+        self._redis = connect(redis_url, connect_timeout_s=1.0, timeout_s=self._BLOCK_MAX_S + 1.0)
+        self._keys = {stream_key(topic, number).encode(): number for number in range(partitions)}
         self._positions = dict.fromkeys(range(partitions), 0)
         self._paused: set[int] = set()
         self._trimmed: dict[int, int] = {}
@@ -217,7 +217,7 @@ class StreamsConsumer:
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 for partition, cut in cuts.items():
-                    pipeline.xtrim(_stream_key(self._topic, partition), minid=f"{cut}-0", approximate=True)
+                    pipeline.xtrim(stream_key(self._topic, partition), minid=f"{cut}-0", approximate=True)
                 pipeline.execute()
         except RedisError as ex:
             logger.info("%s: not trimmed: %s", self.log, ex)
@@ -247,7 +247,7 @@ class StreamsConsumer:
             self._turn = (self._turn + max_records) % len(partitions)
             partitions = (partitions[self._turn :] + partitions[: self._turn])[:max_records]
         # An id just below "<position>-1".
-        after = {_stream_key(self._topic, number): f"{self._positions[number]}-0" for number in partitions}
+        after = {stream_key(self._topic, number): f"{self._positions[number]}-0" for number in partitions}
         block_ms = int(block_s * 1000)
         answer: Any = self._redis.xread(
             after,  # type: ignore[arg-type]
@@ -259,7 +259,7 @@ class StreamsConsumer:
         for key, entries in answer.items() if isinstance(answer, dict) else answer:
             partition = self._keys[key]
             for entry_id, fields in entries:
-                message = _message(partition, entry_id, fields)
+                message = message_of(partition, entry_id, fields)
                 messages.append(message)
                 self._positions[partition] = message.offset + 1
         return messages
@@ -279,7 +279,7 @@ class StreamsConsumer:
         self._compare_at = time.monotonic() + self._BLOCK_MAX_S
 
     def _handed_out(self) -> dict[int, int]:
-        values: Any = self._redis.hmget(_next_offsets_key(self._topic), list(map(str, self._positions)))
+        values: Any = self._redis.hmget(next_offsets_key(self._topic), list(map(str, self._positions)))
         return {partition: int(value or 0) for partition, value in zip(self._positions, values, strict=True)}
 
 
@@ -291,7 +291,7 @@ def _fields(record: Record) -> list[bytes]:
     return fields
 
 
-def _message(partition: int, entry_id: bytes, fields: dict[bytes, bytes]) -> Message:
+def message_of(partition: int, entry_id: bytes, fields: dict[bytes, bytes]) -> Message:
     offset = int(entry_id.partition(b"-")[0])
     return Message(partition, offset, fields.get(b"k"), fields.get(b"v"), _headers(fields))
 

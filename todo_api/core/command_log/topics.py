@@ -60,7 +60,7 @@ def ensure_topics(
             {"retention.ms": DEAD_LETTERS_RETENTION_MS, "max.message.bytes": DEAD_LETTER_MAX_BYTES},
         ),
     ]
-    admin = _connect(brokers, timeout_s)
+    admin = connect_admin(brokers, timeout_s)
     try:
         return [
             _ensure(admin, name, count, configs, replication_factor, deadline)
@@ -72,7 +72,8 @@ def ensure_topics(
         admin.close()
 
 
-def _connect(brokers: Sequence[str], timeout_s: float) -> Any:
+def connect_admin(brokers: Sequence[str], timeout_s: float) -> Any:
+    """Return an administrator that has met a broker. Close it. Raises LogUnavailable after ``timeout_s``."""
     clients: list[Any] = []
 
     def client(**configs: Any) -> Any:
