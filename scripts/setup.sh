@@ -76,6 +76,8 @@ test)
     command -v cc >/dev/null || packages="$packages gcc libc6-dev"
     # shellcheck disable=SC2086 # a list of words
     [ -z "$packages" ] || system_packages "The tests run a real Kafka (Java, fetched by Maven) and build meinheld." $packages
+    command -v "${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null ||
+        system_packages "The tests look at the pages in it (CHROMIUM names another)." chromium
     python=$(find_python)
     if [ ! -e "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ]; then
         version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')

@@ -16,6 +16,7 @@ from scripts.stack.kafka import LocalKafka
 from scripts.stack.postgres import LocalPostgres
 from scripts.stack.server import ServerProcess, free_port
 from scripts.stack.valkey import LocalValkey
+from tests.support.deployment import Servers
 from todo_api.core.migrations import migrate
 
 TEMPLATE = "todo_template"
@@ -134,3 +135,13 @@ def own_kafka(tmp_path: Path) -> Iterator[Running]:
     """A Kafka to stop, freeze and kill; its URL is what goes into KAFKA_BROKERS."""
     for server, process in _kafka(tmp_path):
         yield Running(server.bootstrap, process)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Servers for all tests of the whole product. A test may break them; they are mended after it."""
+    servers = Servers(tmp_path_factory.mktemp("servers"))
+    try:
+        yield servers
+    finally:
+        servers.stop()

@@ -35,6 +35,7 @@ from todo_api.request_ids import RequestIdHeader
 from todo_api.service import Part, Service
 from todo_api.todos import CommandIntake, TodoCollection, TodoItem, TodoReader
 from todo_api.version_alias import VersionAlias
+from todo_api.web_pages import add_web_pages
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -91,6 +92,7 @@ def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
     app.add_route("/problems/{name}", ProblemTypeItem())
     app.add_route("/health", Health())
     app.add_route("/ready", Ready(collaborators.readiness))
+    add_web_pages(app)
     return app
 
 

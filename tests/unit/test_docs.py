@@ -96,9 +96,9 @@ def test_the_api_table_names_every_route_and_no_other():
     documented = set()
     for call, _, _ in table("API"):
         method, path = call.strip("`").split(" ")
-        documented.add((method, re.sub(r"{\w+}", "{}", urlsplit(path).path)))
+        documented.add((method, re.sub(r"{[\w:]+}", "{}", urlsplit(path).path)))
     served = {
-        (method.method, re.sub(r"{\w+}", "{}", route.path))
+        (method.method, re.sub(r"{[\w:]+}", "{}", route.path))
         for route in inspect_routes(Api().app)
         for method in route.methods
         if not method.internal
