@@ -15,7 +15,7 @@ VERBS: Final = {
     "dlq": "List, show, replay and purge dead letters.",
     "token": "Print a token for the API.",
     "seed": "Insert many todos at once.",
-    "bench": "Measure on real servers started for it.",
+    "bench": "Measure on real servers started for it, or one that runs.",
     "config": "Print every setting as it is in force, secrets hidden.",
 }
 

@@ -1,66 +1,90 @@
 """wrk, the load generator: one run and what it says about it."""
 
-import re
 import shutil
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
+from scripts.bench.load import INTERVAL_S, PERCENTILES, TIMEOUT_S, Load, Plan
 from scripts.stack.server import StackError
 
-CONNECTIONS: Final = 64
-_UNITS_S: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SCRIPT: Final = Path(__file__).with_name("wrk.lua")
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """One run. ``failures`` are answers other than 2xx and 3xx, and socket errors (time-outs included)."""
+class Wrk:
+    """``threads`` is how many cores it may use. Its closed loop corrects latencies for the answers it waited for.
 
-    requests: int
-    requests_per_s: float
-    p99_s: float
-    failures: int
+    ``timeline`` costs it 2 % of its speed. Raises StackError when wrk is not installed.
+    """
+
+    def __init__(self, threads: int = 1, *, timeline: bool = False) -> None:
+        found = shutil.which("wrk")
+        if found is None:
+            raise StackError(
+                "wrk, which makes the load, is not on PATH; install it (Debian: apt-get install wrk)."
+            )
+        self._program = found
+        self.cores = threads
+        self._timeline = timeline
+
+    @property
+    def version(self) -> str:
+        # It prints its usage with it, and exits with 1.
+        done = subprocess.run([self._program, "-v"], check=False, capture_output=True, text=True)
+        return " ".join(done.stdout.split()[:2])
+
+    def load(self, plan: Plan) -> Load:
+        """See ``Generator.load``. A rate is not for wrk."""
+        assert plan.rate is None
+        threads = min(self.cores, plan.connections)
+        command = [self._program, f"-t{threads}", f"-c{plan.connections}", f"-d{plan.duration_s}s"]
+        command += [f"--timeout={TIMEOUT_S}s"]
+        for name, value in plan.headers.items():
+            command += ["-H", f"{name}: {value}"]
+        with TemporaryDirectory(prefix="todo-wrk-") as folder:
+            script = Path(folder, "wrk.lua")
+            script.write_text(
+                _SCRIPT.read_text().replace("PERCENTILES", ", ".join(map(str, PERCENTILES[:-1])))
+            )
+            command += ["-s", str(script), plan.url, *(["--", "timeline"] if self._timeline else [])]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise StackError(
+                f"wrk exited with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
+            )
+        return parse(done.stdout, self.version)
 
 
-def find_wrk() -> Path:
-    """Return wrk's program. Raises StackError when it is not installed."""
-    found = shutil.which("wrk")
-    if found is None:
-        raise StackError(
-            "wrk, which makes the load, is not on PATH; install it (Debian: apt-get install wrk)."
-        )
-    return Path(found)
+def parse(output: str, version: str = "wrk") -> Load:
+    """Read what wrk.lua prints. Raises StackError when something is missing there."""
+    values: Counter[str] = Counter()
+    for line in output.splitlines():
+        name, tab, value = line.partition("\t")
+        if tab and value.replace(".", "").replace("e+", "").isdigit():
+            values[name] += int(float(value))
+    try:
+        seconds = values.pop("duration_us") / 1e6
+        latency_s = {percent: values.pop(f"latency_us.{percent:g}") / 1e6 for percent in PERCENTILES}
+        requests = values.pop("requests")
+    except KeyError as ex:
+        raise StackError(f"This version of wrk prints something else than expected:\n{output}") from ex
+    return Load(
+        generator=version,
+        requests=requests,
+        failures=sum(count for name, count in values.items() if name.startswith("failures.")),
+        seconds=seconds,
+        latency_s=latency_s,
+        timeline=_timeline(
+            {int(name[5:]): count for name, count in values.items() if name[:5] == "sent."}, seconds
+        ),
+    )
 
 
-def version(program: Path) -> str:
-    # It prints its usage with it, and exits with 1.
-    done = subprocess.run([program, "-v"], check=False, capture_output=True, text=True)
-    return " ".join(done.stdout.split()[:2])
-
-
-def load(program: Path, url: str, seconds: int, headers: Mapping[str, str]) -> Load:
-    """Ask for ``url`` on 64 connections from one thread. Blocks for ``seconds``. Raises StackError when wrk fails."""
-    command = [str(program), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
-    for name, value in headers.items():
-        command += ["-H", f"{name}: {value}"]
-    done = subprocess.run([*command, url], check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise StackError(f"wrk exited with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
-    return parse(done.stdout)
-
-
-def parse(output: str) -> Load:
-    """Read what ``wrk --latency`` prints. Raises StackError when something is missing there."""
-    requests = re.search(r"^\s*(\d+) requests in ", output, re.MULTILINE)
-    rate = re.search(r"^Requests/sec:\s+([\d.]+)", output, re.MULTILINE)
-    p99 = re.search(r"^\s*99%\s+([\d.]+)(us|ms|s|m|h)$", output, re.MULTILINE)
-    if requests is None or rate is None or p99 is None:
-        raise StackError(f"This version of wrk prints something else than expected:\n{output}")
-    failures = 0
-    if refused := re.search(r"^\s*Non-2xx or 3xx responses: (\d+)", output, re.MULTILINE):
-        failures += int(refused[1])
-    if errors := re.search(r"^\s*Socket errors: (.*)$", output, re.MULTILINE):
-        failures += sum(map(int, re.findall(r"\d+", errors[1])))
-    return Load(int(requests[1]), float(rate[1]), float(p99[1]) * _UNITS_S[p99[2]], failures)
+def _timeline(sent: dict[int, int], seconds: float) -> list[int]:
+    if not sent:
+        return []
+    start = min(sent)
+    # The slots are those of the clock: the first and the last are cut off somewhere.
+    return [sent.get(start + slot, 0) for slot in range(1, round(seconds / INTERVAL_S))]

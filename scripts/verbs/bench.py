@@ -1,16 +1,106 @@
 """``todo bench``"""
 
+import json
 import os
 import platform
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from scripts.bench.http import GeneratorName
+    from scripts.bench.tables import Table
+
+
+class Worse(click.ClickException):
+    """The run counts, but it is worse than the baseline."""
+
+    exit_code = 3
 
 
 @click.group()
 def bench() -> None:
-    """Measure on real servers started for it."""
+    """Measure on real servers started for it, or one that runs."""
+
+
+@bench.command()
+@click.argument("base_url", default="http://localhost:8080")
+@click.argument("duration_sec", default=30, type=click.IntRange(1, 3600))
+@click.argument("concurrency", default=200, type=click.IntRange(1, 10_000))
+@click.option("--path", default="/todos?limit=100", show_default=True, help="What is asked for.")
+@click.option("--gzip", is_flag=True, help="Ask for compressed answers.")
+@click.option(
+    "--rate", type=click.FloatRange(min=1), help="Requests a second, due whether answers come or not."
+)
+@click.option(
+    "--generator",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "wrk", "hey", "own"]),
+    help="auto: wrk, else hey, else our own client; with --rate always our own.",
+)
+@click.option(
+    "--results",
+    default=Path("bench-results"),
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where a folder with JSON, Markdown and plots is made.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A result.json to compare with; exit code 3 when this run is worse.",
+)
+@click.option(
+    "--save-baseline", type=click.Path(dir_okay=False, path_type=Path), help="Also write result.json here."
+)
+def http(
+    base_url: str,
+    duration_sec: int,
+    concurrency: int,
+    path: str,
+    gzip: bool,
+    rate: float | None,
+    generator: "GeneratorName",
+    results: Path,
+    baseline: Path | None,
+    save_baseline: Path | None,
+) -> None:
+    """Show how fast a running API answers one page, and what holds it up.
+
+    Refuses (exit code 1) when more than 0.1 % of the requests failed or the cache was cold.
+    """
+    from scripts.bench.baseline import compare, load_baseline
+    from scripts.bench.http import choose_generator, measure
+    from scripts.bench.load import Plan, Refused
+    from scripts.bench.report import markdown, result, write
+
+    plan = Plan(
+        url=base_url.rstrip("/") + path,
+        duration_s=duration_sec,
+        connections=concurrency,
+        headers={"Accept-Encoding": "gzip"} if gzip else {},
+        rate=rate,
+    )
+    then = load_baseline(baseline) if baseline else None
+    chosen = choose_generator(generator, plan)
+    click.echo(f"Warming up, then {duration_sec} s", err=True)
+    try:
+        values = result(measure(plan, chosen), datetime.now(UTC))
+    except Refused as ex:
+        raise click.ClickException(str(ex)) from ex
+    differences = compare(values, then) if then else None
+    report = markdown(values, differences)
+    folder = write(results, values, report)
+    if save_baseline:
+        save_baseline.write_text(json.dumps(values) + "\n")
+    click.echo(report)
+    click.echo(f"Written to {folder}", err=True)
+    if differences and any(each.is_worse for each in differences):
+        raise Worse("worse than the baseline")
 
 
 @bench.command()
@@ -52,7 +142,7 @@ def worker(commands: int, workers: int, rounds: int) -> None:
     default=2,
     show_default=True,
     type=click.IntRange(1, 64),
-    help="Worker processes of gunicorn, and of nginx.",
+    help="Worker processes of each server.",
 )
 @click.option(
     "--rounds", default=5, show_default=True, type=click.IntRange(1, 100), help="Interleaved rounds."
@@ -60,41 +150,52 @@ def worker(commands: int, workers: int, rounds: int) -> None:
 @click.option(
     "--seconds", default=4, show_default=True, type=click.IntRange(1, 60), help="Length of one measurement."
 )
+@click.option(
+    "--peers/--no-peers",
+    default=True,
+    show_default=True,
+    help="Also FastAPI and Fastify, where pip and npm can install them (into bench-results/peers).",
+)
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
-def reads(processes: int, rounds: int, seconds: int, markdown: bool) -> None:
-    """Show how fast lists are answered, beside nginx serving the same bytes from a file.
+def compare(processes: int, rounds: int, seconds: int, peers: bool, markdown: bool) -> None:
+    """Show how fast lists are answered, beside other servers that answer the same bytes.
 
-    Real PostgreSQL and Valkey, the worker, gunicorn and nginx in a temporary folder; wrk makes the load. A CPU
-    second is one of the server's own processes, so that the load generator on the same cores does not count.
+    Real PostgreSQL and Valkey, the worker, gunicorn, nginx and the peers in a temporary folder; wrk makes the load.
+    A CPU second is one of the server's own processes, so that the load generator on the same cores does not count.
     """
-    from rich.console import Console
-
+    from scripts.bench.compare import CASES, CONNECTIONS, Comparison
+    from scripts.bench.compare import bench as started
+    from scripts.bench.compare_table import compare_table
+    from scripts.bench.load import Refused
     from scripts.bench.measure import machine
-    from scripts.bench.reads import CASES, Comparison, Refused
-    from scripts.bench.reads import bench as started
-    from scripts.bench.reads_table import markdown_table, rich_table
-    from scripts.bench.wrk import CONNECTIONS
 
     click.echo("Starting servers", err=True)
-    comparisons = [Comparison(case, [], []) for case in CASES]
+    comparisons = [Comparison(case) for case in CASES]
     try:
-        with started(processes) as measured:
+        with started(processes, Path("bench-results", "peers") if peers else None) as measured:
+            for reason in measured.left_out:
+                click.echo(f"Left out: {reason}", err=True)
             measured.warm_up()
             for number in range(1, rounds + 1):
                 click.echo(f"Round {number} of {rounds}", err=True)
                 for comparison in comparisons:
-                    nginx, ours = measured.pair(comparison.case, seconds)
-                    comparison.nginx.append(nginx)
-                    comparison.ours.append(ours)
+                    measured.round(comparison, seconds)
             versions = measured.versions
     except Refused as ex:
         raise click.ClickException(str(ex)) from ex
-    if markdown:
-        click.echo(markdown_table(comparisons) + "\n")
-    else:
-        # A pipe has no width of its own.
-        Console(width=None if sys.stdout.isatty() else 140).print(rich_table(comparisons))
+    _show(compare_table(comparisons), markdown)
     click.echo(
         f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; {versions}.\n"
-        f"Medians over {rounds} x {seconds} s; {CONNECTIONS} connections; worker processes on each side: {processes}."
+        f"Medians over {rounds} x {seconds} s (smallest-largest); {CONNECTIONS} connections; "
+        f"worker processes of each server: {processes}."
     )
+
+
+def _show(table: "Table", markdown: bool) -> None:
+    from rich.console import Console
+
+    if markdown:
+        click.echo(table.markdown() + "\n")
+    else:
+        # A pipe has no width of its own.
+        Console(width=None if sys.stdout.isatty() else 140).print(table.rich())
