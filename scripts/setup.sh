@@ -74,8 +74,10 @@ test)
     command -v java >/dev/null || packages="$packages default-jre-headless"
     command -v mvn >/dev/null || packages="$packages maven"
     command -v cc >/dev/null || packages="$packages gcc libc6-dev"
+    # Debian keeps it off the PATH of ordinary users.
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light"
     # shellcheck disable=SC2086 # a list of words
-    [ -z "$packages" ] || system_packages "The tests run a real Kafka (Java, fetched by Maven) and build meinheld." $packages
+    [ -z "$packages" ] || system_packages "The tests run a real Kafka (Java, fetched by Maven) and nginx, and build meinheld." $packages
     command -v "${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null ||
         system_packages "The tests look at the pages in it (CHROMIUM names another)." chromium
     python=$(find_python)
