@@ -118,6 +118,15 @@ class ServerProcess:
             self._signal_group(signal.SIGKILL)
             self._process.wait(10)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server itself, not to what it started."""
+        os.kill(self.pid, number)
+
+    def wait(self, timeout_s: float = 20.0) -> int:
+        """Wait for its end and return its exit code. Raises subprocess.TimeoutExpired."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
     def freeze(self) -> None:
         self._signal_group(signal.SIGSTOP)
 
