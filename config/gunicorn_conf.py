@@ -10,12 +10,14 @@ import sys
 from types import FrameType
 from typing import Any, Final
 
+from config.instance_memory import InstanceMemory
 from config.logs import log_config
 from config.settings import Settings, SettingsError, load_settings
 
 __all__ = [
     "accesslog",
     "bind",
+    "child_exit",
     "control_socket_disable",
     "forwarded_allow_ips",
     "graceful_timeout",
@@ -27,6 +29,7 @@ __all__ = [
     "loglevel",
     "on_starting",
     "post_worker_init",
+    "pre_fork",
     "preload_app",
     "threads",
     "timeout",
@@ -58,7 +61,8 @@ def _worker_class() -> str:
 
 
 def on_starting(server: Any) -> None:
-    """Say how this instance is set up."""
+    """Make the memory that the workers count in, and say how this instance is set up."""
+    server.instance_memory = InstanceMemory(server.cfg.workers)
     fields = {
         "event": "api.start",
         "worker_class": server.cfg.worker_class_str,
@@ -67,9 +71,24 @@ def on_starting(server: Any) -> None:
     server.log.info("API starts", extra=fields)
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give the worker a slot to count in."""
+    worker.memory = server.instance_memory
+    worker.slot = server.instance_memory.take(worker)
+    if worker.slot is None:
+        server.log.warning("a worker counts for itself alone", extra={"event": "api.no_slot"})
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Take the slot back from a worker that has died."""
+    server.instance_memory.release(worker)
+
+
 def post_worker_init(worker: Any) -> None:
     """Open what the app needs, in the new process, and make it not ready as soon as SIGTERM arrives."""
     app = worker.wsgi
+    if worker.slot is not None:
+        app.join(worker.memory.view, worker.memory.slots, worker.slot)
     app.start()
     leave = worker.handle_exit
 

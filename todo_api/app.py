@@ -23,16 +23,20 @@ from todo_api.cursors import CursorSigner
 from todo_api.health import Health, Monitor, Readiness, Ready
 from todo_api.hit_path import HitPath
 from todo_api.if_applied import IfApplied
+from todo_api.instance import Metrics, Status
 from todo_api.jwks import PublicKeys
+from todo_api.measured_publisher import MeasuredPublisher
 from todo_api.operations import FateReader, OperationItem
 from todo_api.page_source import PageSource, StateSource
 from todo_api.page_table import PageTable
 from todo_api.pages import Pages
 from todo_api.problem_pages import ProblemTypeItem, ProblemTypes
 from todo_api.problems import add_problem_handlers
+from todo_api.reports import breaker_report, dependency_report, page_report, pool_report
 from todo_api.request_body import UnreadBody
 from todo_api.request_ids import RequestIdHeader
 from todo_api.service import Part, Service
+from todo_api.telemetry import Telemetry
 from todo_api.todos import CommandIntake, TodoCollection, TodoItem, TodoReader
 from todo_api.version_alias import VersionAlias
 from todo_api.web_pages import add_web_pages
@@ -56,12 +60,14 @@ class Collaborators:
     readiness: Readiness
     cursors: CursorSigner
     operation_ids: OperationIds
+    telemetry: Telemetry
 
 
 def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
     """Return the app over ready collaborators. Opens nothing."""
     app: falcon.App[Request, Response] = falcon.App()
-    for middleware in (StrictPaths(), OptionsWithoutContent(), RequestIdHeader(), UnreadBody()):
+    telemetry = collaborators.telemetry
+    for middleware in (telemetry, StrictPaths(), OptionsWithoutContent(), RequestIdHeader(), UnreadBody()):
         app.add_middleware(middleware)
     add_problem_handlers(app)
     intake = CommandIntake(collaborators.publisher, collaborators.operation_ids)
@@ -93,6 +99,8 @@ def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
     app.add_route("/health", Health())
     app.add_route("/ready", Ready(collaborators.readiness))
     add_web_pages(app)
+    app.add_route("/metrics", Metrics(collaborators.telemetry))
+    app.add_route("/status.json", Status(collaborators.telemetry, collaborators.readiness))
     return app
 
 
@@ -114,6 +122,9 @@ def build(settings: Settings) -> Service:
         bytes_max=settings.page_table_bytes,
         stale_max_s=settings.cache_ttl_sec,
     )
+    telemetry = Telemetry(
+        read_state=lambda: pages.state, read_progress=lambda: cache.progress(settings.kafka_partitions)
+    )
     publisher = GuardedPublisher(
         make_publisher(
             settings.command_log,
@@ -125,13 +136,16 @@ def build(settings: Settings) -> Service:
         )
     )
     monitor = Monitor({"postgres": store.ping, "redis": cache.ping, "log": publisher.probe})
+    telemetry.add_reports(
+        page_report(pages), pool_report(store), breaker_report(publisher), dependency_report(monitor)
+    )
     readiness = Readiness(monitor, settings.ready_requires, lambda: publisher.state.condition)
     app = create_app(
         Collaborators(
             pages=pages,
             todos=store,
             fates=store,
-            publisher=publisher,
+            publisher=MeasuredPublisher(publisher, telemetry),
             verifier=TokenVerifier(
                 algorithms=settings.jwt_algorithms,
                 secret=settings.jwt_secret if keys is None else None,
@@ -142,9 +156,11 @@ def build(settings: Settings) -> Service:
             readiness=readiness,
             cursors=cursors,
             operation_ids=OperationIds(_derived_key(settings, b"operation")),
+            telemetry=telemetry,
         )
     )
     parts = [
+        Part("telemetry", telemetry.start, telemetry.stop),
         Part("store", store.start, store.stop),
         Part("cache", lambda: None, lambda _timeout_s: cache.close()),
         Part("publisher", publisher.start, publisher.close),
@@ -156,7 +172,7 @@ def build(settings: Settings) -> Service:
     layered: WSGIApplication = HitPath(VersionAlias(app, "/v1"), pages.hot)
     if settings.cors_allow_origins:
         layered = Cors(layered, settings.cors_allow_origins)
-    return Service(layered, parts, readiness.drain)
+    return Service(layered, parts, readiness.drain, telemetry.join)
 
 
 def _public_keys(settings: Settings) -> PublicKeys | None:

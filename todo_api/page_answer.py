@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 class PageAnswers:
     """The three answers a page can have, made once, so that a request only chooses."""
 
-    __slots__ = ("_compressed", "_not_modified", "_opaque", "_plain")
+    __slots__ = ("_compressed", "_not_modified", "_opaque", "_plain", "not_modified_count")
 
     def __init__(self, page: Page) -> None:
         always = [
@@ -59,6 +59,7 @@ class PageAnswers:
             limit = page.key.limit or _NEXT_LIMIT
             described.append(("Link", f'</todos?limit={limit}&after={page.next_after}>; rel="next"'))
         self._opaque = page.etag
+        self.not_modified_count = 0
         self._not_modified = _answer("304 Not Modified", always)
         self._plain = _answer("200 OK", described, page.body)
         self._compressed = self._plain
@@ -69,6 +70,7 @@ class PageAnswers:
     def choose(self, if_none_match: str | None, accept_encoding: str | None) -> Answer:
         """Return the answer for a GET with these header values (None: not sent)."""
         if if_none_match is not None and matches(if_none_match, self._opaque):
+            self.not_modified_count += 1
             return self._not_modified
         if accept_encoding is not None and accepts_gzip(accept_encoding):
             return self._compressed

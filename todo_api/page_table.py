@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from todo_api.core.errors import StoreUnavailable
 from todo_api.core.store import State
@@ -42,18 +42,39 @@ class Fetches(Protocol):
 class Entry:
     """One page in the table. ``hits`` is counted by requests, everything else is set under the table's lock."""
 
-    __slots__ = ("answers", "hits", "hits_noted", "next_refresh", "page", "used_at")
+    __slots__ = ("answers", "hits", "hits_noted", "next_refresh", "not_modified_before", "page", "used_at")
 
     def __init__(self, page: Page, now: float) -> None:
-        self.show(page)
+        self.not_modified_before = 0
+        self.page = page
+        self.answers = PageAnswers(page)
         self.hits = 1
         self.hits_noted = 0
         self.used_at = now
         self.next_refresh = 0.0
 
     def show(self, page: Page) -> None:
+        self.not_modified_before += self.answers.not_modified_count
         self.page = page
         self.answers = PageAnswers(page)
+
+
+class Figures(NamedTuple):
+    """What the table did since it was made, and what it holds now.
+
+    ``hits`` counts answers from the table, ``unrouted`` those of them that the hit path gave, of which
+    ``unrouted_not_modified`` were 304. ``age_s`` is the time since a state was last learned.
+    """
+
+    hits: int
+    unrouted: int
+    unrouted_not_modified: int
+    misses: int
+    refreshes: int
+    pages: int
+    page_bytes: int
+    state: State | None
+    age_s: float
 
 
 class PageTable:
@@ -86,6 +107,11 @@ class PageTable:
         self._lock = threading.Lock()
         self._state: State | None = None
         self._learned_at = float("-inf")
+        self._routed_hits = 0
+        self._misses = 0
+        self._refreshes = 0
+        # Of entries that are gone: their hits, and their 304s.
+        self._gone = (0, 0)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -105,11 +131,41 @@ class PageTable:
         entry = self._entries.get(key)
         if entry is not None and _is_new_enough(entry.page, at_least):
             entry.hits += 1
+            self._routed_hits += 1
             if age_s <= _FRESH_S:
                 return entry.page
             if self._state is not None and age_s <= self._stale_max_s:
                 return replace(entry.page, age_s=int(age_s))
         return self._fill(key, at_least)
+
+    @property
+    def state(self) -> State | None:
+        """The newest state learned."""
+        return self._state
+
+    def figures(self) -> Figures:
+        """Return what there is to tell, without waiting for anything. Costs about 0.2 us a page.
+
+        Counts that requests make at the same moment may be missing, and come with the next call.
+        """
+        with self._lock:
+            hits, not_modified = self._gone
+            page_bytes = 0
+            for entry in self._entries.values():
+                hits += entry.hits - 1
+                not_modified += entry.not_modified_before + entry.answers.not_modified_count
+                page_bytes += len(entry.page.body) + len(entry.page.gzip_body)
+            return Figures(
+                hits=hits,
+                unrouted=hits - self._routed_hits,
+                unrouted_not_modified=not_modified,
+                misses=self._misses,
+                refreshes=self._refreshes,
+                pages=len(self._entries),
+                page_bytes=page_bytes,
+                state=self._state,
+                age_s=time.monotonic() - self._learned_at,
+            )
 
     def _fill(self, key: PageKey, at_least: State | None) -> Page:
         with self._lock:
@@ -131,6 +187,7 @@ class PageTable:
                 # A replica behind the server that told the state, or a backup restored in between.
                 raise StoreUnavailable("the page that was read is older than the state that was learned")
             with self._lock:
+                self._misses += 1
                 return self._keep(page)
 
     def _keep(self, page: Page) -> Page:
@@ -158,7 +215,11 @@ class PageTable:
             self._drop(key)
 
     def _drop(self, key: PageKey) -> None:
-        self._entries.pop(key, None)
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            hits, not_modified = self._gone
+            not_modified += entry.not_modified_before + entry.answers.not_modified_count
+            self._gone = (hits + entry.hits - 1, not_modified)
         self.hot.pop(_query(key), None)
 
     def _is_fresh(self, now: float) -> bool:
@@ -222,6 +283,7 @@ class PageTable:
             ended = time.monotonic()
             entry.next_refresh = ended + _REFRESH_SHARE * (ended - began)
             with self._lock:
+                self._refreshes += 1
                 self._keep(page)
 
 

@@ -27,10 +27,17 @@ class Service:
     request does.
     """
 
-    def __init__(self, app: "WSGIApplication", parts: Sequence[Part], drain: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: "WSGIApplication",
+        parts: Sequence[Part],
+        drain: Callable[[], None],
+        join: Callable[[memoryview, int, int], None] = lambda _memory, _slots, _own: None,
+    ) -> None:
         self._app = app
         self._parts = tuple(parts)
         self._drain = drain
+        self._join = join
         self._starting = threading.Lock()
         self._started: list[Part] = []
         self._is_started = False
@@ -39,6 +46,10 @@ class Service:
         if not self._is_started:
             self.start()
         return self._app(environ, start_response)
+
+    def join(self, memory: memoryview, slots: int, own: int) -> None:
+        """Be one of several processes: count in slot ``own`` of this many in ``memory``. Call it before ``start``."""
+        self._join(memory, slots, own)
 
     def start(self) -> None:
         """Open everything, in order. The second and later calls do nothing."""

@@ -12,6 +12,7 @@ from todo_api.core.cache import PageCache
 from todo_api.core.command_log.connect import make_consumer, make_dead_letter_publisher
 from todo_worker.applier import Applier
 from todo_worker.dead_letters import DeadLetters
+from todo_worker.telemetry import WorkerTelemetry
 from todo_worker.worker import Worker
 
 log = logging.getLogger("todo_worker")
@@ -63,6 +64,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         applier,
         DeadLetters(dead_letter_publisher, log=consumer.log),
         cache.publish,
+        WorkerTelemetry(cache.publish_progress),
         batch_max=settings.worker_batch_max,
         dlq_limit=settings.dlq_limit,
     )

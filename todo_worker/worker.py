@@ -15,6 +15,7 @@ from todo_api.core.command_log import Consumer, Message
 from todo_api.core.commands import Command, decode
 from todo_api.core.errors import FenceLost, InvalidCommand, Unavailable
 from todo_worker.applier import Applied, PartitionBatch, Progress
+from todo_worker.telemetry import WorkerTelemetry
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Worker:
         applier: AppliesBatches,
         dead_letters: WritesDeadLetters,
         publish_state: Callable[[str, int], None],
+        telemetry: WorkerTelemetry,
         *,
         batch_max: int,
         dlq_limit: int,
@@ -60,6 +62,7 @@ class Worker:
         self._applier = applier
         self._dead_letters = dead_letters
         self._publish_state = publish_state
+        self._telemetry = telemetry
         self._batch_max = batch_max
         self._dlq_limit = dlq_limit
         # What we believe of the partitions we read; dropped whenever it may be wrong, read again when needed.
@@ -99,6 +102,7 @@ class Worker:
         batches = self._batches(polled)
         if batches:
             applied = self._applier.apply(batches)
+            self._telemetry.applied(batches)
             for batch in batches:
                 self._progress[batch.partition] = batch.end
             log.debug("applied", extra={"event": "worker.applied", **applied._asdict()})
@@ -180,6 +184,10 @@ class Worker:
 
     def _publish(self) -> None:
         self._state = self._applier.state()
+        # Partitions where nothing came yet, for what there is to tell of them.
+        missing = self._consumer.assignment() - self._progress.keys() - self._stopped.keys()
+        if missing:
+            self._progress.update(self._applier.progress(sorted(missing)))
         self._announce()
 
     def _publish_known(self) -> None:
@@ -195,6 +203,16 @@ class Worker:
         except Unavailable as ex:
             # The API processes ask PostgreSQL meanwhile.
             log.warning("generation not published: %s", ex, extra={"event": "worker.publish_failed"})
+        self._telemetry.tell(self._lags())
+
+    def _lags(self) -> dict[int, int]:
+        """Return how many commands each partition of ours still has to apply, where the log has told that."""
+        ends = self._consumer.known_end_offsets()
+        return {
+            partition: max(0, ends[partition] - progress.next_offset)
+            for partition, progress in self._progress.items()
+            if partition in ends
+        }
 
     def _stop(self, partition: int, reason: str) -> None:
         """Leave the partition alone, loudly. It is looked at again every 30 s: a person may have mended it."""

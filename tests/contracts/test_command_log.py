@@ -191,6 +191,19 @@ def test_end_offsets_name_every_partition(log):
     assert consumer.end_offsets() == dict.fromkeys(range(PARTITIONS), 0) | {position.partition: 1}
 
 
+def test_a_consumer_that_polls_knows_where_its_partitions_end(log):
+    publisher, consumer = log.publisher(), log.consumer()
+    positions = [publisher.publish(record) for record in _spread(10)]
+    ends = {position.partition: position.offset + 1 for position in positions}
+
+    def knows() -> bool:
+        consumer.poll(1, 0.1)
+        known = consumer.known_end_offsets()
+        return all(known.get(partition) == end for partition, end in ends.items())
+
+    wait_until(knows, 30.0, "the ends")
+
+
 def test_a_lone_consumer_reads_every_partition(log):
     consumer = log.consumer()
     wait_until(

@@ -26,6 +26,7 @@ from todo_api.core.errors import InvalidCommand
 from todo_worker import worker as worker_module
 from todo_worker.applier import Applier
 from todo_worker.dead_letters import DeadLetters
+from todo_worker.telemetry import WorkerTelemetry
 from todo_worker.worker import Worker
 
 KINDS = ["streams", pytest.param("kafka", marks=pytest.mark.kafka)]
@@ -76,7 +77,8 @@ class Rig:
         publisher = make_dead_letter_publisher(self.kind, timeout_s=5, **self.where)
         publisher.start()
         letters = DeadLetters(publisher, log=consumer.log)
-        worker = Worker(consumer, applier, letters, lambda *_: None, batch_max=100, dlq_limit=50)
+        telemetry = WorkerTelemetry(lambda _lags, _newest: None)
+        worker = Worker(consumer, applier, letters, lambda *_: None, telemetry, batch_max=100, dlq_limit=50)
         stop = threading.Event()
         thread = threading.Thread(target=worker.run, args=(stop,))
         thread.start()

@@ -19,6 +19,7 @@ from todo_api.core.commands import Command
 from todo_api.core.errors import CacheUnavailable, LogUnavailable
 from todo_worker.applier import Applier
 from todo_worker.dead_letters import DeadLetters
+from todo_worker.telemetry import WorkerTelemetry
 from todo_worker.worker import Worker
 
 TOPIC = "todo-commands"
@@ -56,6 +57,7 @@ class Rig:
             applier,
             settings.pop("dead_letters", DeadLetters(dead_letters, log=consumer.log)),
             settings.pop("publish", lambda *state: self.published.append(state)),
+            WorkerTelemetry(settings.pop("publish_progress", lambda _lags, _newest: None)),
             **settings,
         )
 

@@ -23,6 +23,7 @@ from todo_api.cursors import CursorSigner
 from todo_api.health import Monitor, Readiness
 from todo_api.pages import Page, PageKey
 from todo_api.problems import PROBLEM_TYPES
+from todo_api.telemetry import Telemetry
 
 SECRET = "0123456789abcdef-0123456789abcdef"
 CURSORS = CursorSigner(b"c" * 32)
@@ -121,6 +122,8 @@ class Api:
         default_factory=lambda: TokenVerifier(algorithms=("HS256",), secret=SECRET)
     )
 
+    telemetry: Telemetry = field(default_factory=Telemetry)
+
     def __post_init__(self) -> None:
         self.app: falcon.App[Any, Any] = create_app(
             Collaborators(
@@ -132,6 +135,7 @@ class Api:
                 readiness=self.readiness,
                 cursors=CURSORS,
                 operation_ids=OPERATION_IDS,
+                telemetry=self.telemetry,
             )
         )
         self.client = TestClient(self.app)

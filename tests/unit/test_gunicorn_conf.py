@@ -35,6 +35,9 @@ class App:
     def __init__(self, told):
         self.told = told
 
+    def join(self, _memory, slots, own):
+        self.told.append(f"join {own} of {slots}")
+
     def start(self):
         self.told.append("start")
 
@@ -64,7 +67,7 @@ def test_the_file_gunicorn_loads_by_itself_has_those_names(gunicorn_conf):
 def test_sigterm_makes_it_not_ready_before_the_worker_leaves(gunicorn_conf):
     told: list[str] = []
     worker = SimpleNamespace(
-        wsgi=App(told), handle_exit=lambda number, _frame: told.append(f"leave {number}")
+        wsgi=App(told), handle_exit=lambda number, _frame: told.append(f"leave {number}"), slot=None
     )
     gunicorn_conf.post_worker_init(worker)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -167,6 +167,33 @@ def test_with_nothing_learned_for_a_while_falcon_answers_with_the_age(rig: Rig) 
     assert rig.reached_falcon == 1
 
 
+def test_every_answer_is_in_the_figures_once(rig: Rig) -> None:
+    before = rig.table.figures()
+    for _ in range(5):
+        rig.hit("limit=10")
+    for _ in range(3):
+        rig.hit("limit=10", If_None_Match="*")
+    rig.hit("limit=10", "HEAD")
+    rig.hit("limit=77")
+    after = rig.table.figures()
+    assert after.hits - before.hits == 9
+    assert after.unrouted - before.unrouted == 8
+    assert after.unrouted_not_modified - before.unrouted_not_modified == 3
+    assert after.misses - before.misses == 1
+    assert after.pages == 3
+    assert after.page_bytes > 1500
+
+
+def test_the_counts_of_a_page_outlive_it(rig: Rig) -> None:
+    for limit in range(1, 40):
+        rig.hit(f"limit={limit}")
+        rig.hit(f"limit={limit}", If_None_Match="*")
+    after = rig.table.figures()
+    assert after.pages <= 8
+    assert after.unrouted == after.unrouted_not_modified == 39
+    assert after.hits == 39
+
+
 def test_hits_from_many_threads_while_the_state_moves_are_all_answered(rig: Rig) -> None:
     statuses: list[str] = []
 

@@ -36,6 +36,8 @@ def test_every_route_answers_under_v1_as_it_does_without(api, client):
     assert routes
     for route in routes:
         path = route.path
+        if path in ("/metrics", "/status.json"):
+            continue  # what they say changes with each request
         for name, value in fill.items():
             path = path.replace(name, value)
         for method in ("GET", "HEAD", "OPTIONS", "POST"):

@@ -1,7 +1,7 @@
 """Redis (or Valkey): the published generation and the bytes of pages. Losing all of it costs time, never truth."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NamedTuple, cast
 from uuid import uuid4
@@ -16,6 +16,8 @@ from todo_api.core.store import State
 _GENERATION_KEY: Final = "todos:generation"
 # The worker publishes every second. A key that ran out says that nobody does: ask PostgreSQL instead.
 _GENERATION_TTL_MS: Final = 5_000
+_PROGRESS_KEY: Final = "todos:progress"
+_PROGRESS_BELIEVED_S: Final = 5
 # Without a bound and with its 10 retries redis-py blocks for a minute on a frozen server.
 _TIMEOUT_S: Final = 0.25
 # After a failure nobody waits for Redis again for this long, so that a hung one costs a request 0.25 s at most once.
@@ -53,6 +55,31 @@ _UNLOCK: Final = (
 )
 
 
+# By the server's clock: those of the workers and of the API may differ. The newest command only gets newer, whichever
+# worker applied it.
+_PUBLISH_PROGRESS: Final = """
+local now = redis.call('TIME')[1]
+for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], now .. ':' .. ARGV[i + 1]) end
+local newest = redis.call('HGET', KEYS[1], 'newest')
+if ARGV[1] ~= '0' and (not newest or tonumber(string.match(newest, '^%d+')) < tonumber(ARGV[1])) then
+    redis.call('HSET', KEYS[1], 'newest', ARGV[1] .. ':' .. ARGV[2])
+end
+redis.call('PEXPIRE', KEYS[1], 86400000)
+"""
+
+
+class Progress(NamedTuple):
+    """How far the workers are, all of them.
+
+    ``lag_commands`` is None unless each partition's was published within 5 s. ``issued_at_us`` is when the newest of
+    all applied commands was accepted (microseconds of the epoch), ``delay_us`` how long it took to be applied.
+    """
+
+    lag_commands: int | None
+    issued_at_us: int | None
+    delay_us: int | None
+
+
 class CachedPage(NamedTuple):
     """``next_after`` is the cursor of the following page, None on the last."""
 
@@ -84,6 +111,7 @@ class PageCache:
         self._write_page = self._redis.register_script(_WRITE_PAGE)
         self._read_page = self._redis.register_script(_READ_PAGE)
         self._unlock = self._redis.register_script(_UNLOCK)
+        self._publish_progress = self._redis.register_script(_PUBLISH_PROGRESS)
 
     def close(self) -> None:
         self._redis.close()
@@ -99,6 +127,27 @@ class PageCache:
             value = cast("bytes | None", self._redis.get(_GENERATION_KEY))
         epoch, separator, generation = (value or b"").decode(errors="replace").rpartition(":")
         return State(epoch, int(generation)) if separator and generation.isdecimal() else None
+
+    def publish_progress(self, lag_commands: Mapping[int, int], newest: tuple[int, int] | None) -> None:
+        """Make known how many commands each of these partitions still has to apply, and the newest applied command:
+        when it was issued and how long it took (see Progress)."""
+        with self._translated():
+            pairs = [text for pair in lag_commands.items() for text in pair]
+            self._publish_progress(keys=[_PROGRESS_KEY], args=[*(newest or (0, 0)), *pairs])
+
+    def progress(self, partitions: int) -> Progress:
+        """Return what the workers published; ``partitions`` is how many the log has."""
+        with self._translated(), self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            pipeline.hgetall(_PROGRESS_KEY)
+            (now_s, _), fields = pipeline.execute()
+        issued_at_us, delay_us = map(int, fields.pop(b"newest", b"0:0").split(b":"))
+        lags = [tuple(map(int, value.split(b":"))) for value in fields.values()]
+        fresh = [lag for at_s, lag in lags if now_s - at_s <= _PROGRESS_BELIEVED_S]
+        return Progress(
+            sum(fresh) if len(fresh) >= partitions else None,
+            *((issued_at_us, delay_us) if issued_at_us else (None, None)),
+        )
 
     def read_page(self, name: str, wanted: State) -> CachedPage | None:
         """Return the page if it is of the wanted epoch and not older than the wanted generation."""

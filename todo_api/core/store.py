@@ -54,6 +54,16 @@ class Fate(NamedTuple):
     rejected_because: str | None
 
 
+class PoolFigures(NamedTuple):
+    """Connections now; ``timeouts`` counts the requests that got none."""
+
+    in_use: int
+    idle: int
+    max_size: int
+    waiting: int
+    timeouts: int
+
+
 class ReadStore:
     """Read access through a pool of this process. Every call blocks at most about 1.5 s.
 
@@ -123,6 +133,18 @@ class ReadStore:
     def state(self) -> State:
         """Return the current state."""
         return State(*self._row(_GENERATION.encode(), {}))
+
+    def pool_figures(self) -> PoolFigures:
+        """Return how the pool is, without waiting for it."""
+        stats = self._pool.get_stats()
+        idle = stats["pool_available"]
+        return PoolFigures(
+            in_use=stats["pool_size"] - idle,
+            idle=idle,
+            max_size=stats["pool_max"],
+            waiting=stats["requests_waiting"],
+            timeouts=stats.get("requests_errors", 0),
+        )
 
     def ping(self) -> None:
         """Return if the database answers and has our schema."""

@@ -109,5 +109,10 @@ class Consumer(Protocol):
     def end_offsets(self) -> dict[int, int]:
         """Return, for each partition of the log, the offset its next record will get. Raises LogUnavailable."""
 
+    def known_end_offsets(self) -> dict[int, int]:
+        """Return what ``end_offsets`` would, as last heard while polling and without asking the server.
+
+        A partition of which nothing was heard yet, or that is not ours, is left out."""
+
     def close(self, timeout_s: float) -> None:
         """Leave the group and let go of everything, within ``timeout_s``. Never raises."""

@@ -167,6 +167,11 @@ class KafkaLogConsumer:
             raise LogUnavailable(f"{self.log}: {ex}") from ex
         return {partition.partition: offset for partition, offset in offsets.items()}
 
+    def known_end_offsets(self) -> dict[int, int]:
+        consumer = self._consumer()
+        ends = {partition.partition: consumer.highwater(partition) for partition in consumer.assignment()}
+        return {partition: end for partition, end in ends.items() if end is not None}
+
     def close(self, timeout_s: float) -> None:
         consumer, self._opened = self._opened, None
         if consumer is not None:

@@ -123,6 +123,16 @@ class LibrdkafkaConsumer:
                 raise LogUnavailable(f"{self.log}/{end.partition}: {end.error}")
         return {end.partition: end.offset for end in found}
 
+    def known_end_offsets(self) -> dict[int, int]:
+        consumer = self._consumer()
+        ends = {}
+        for partition in consumer.assignment():
+            # Of the last fetch; negative before the first.
+            _, end = consumer.get_watermark_offsets(partition, cached=True)
+            if end >= 0:
+                ends[partition.partition] = end
+        return ends
+
     def close(self, timeout_s: float) -> None:
         consumer, self._opened = self._opened, None
         if consumer is not None:

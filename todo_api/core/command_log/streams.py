@@ -168,6 +168,7 @@ class StreamsConsumer:
         self._paused: set[int] = set()
         self._trimmed: dict[int, int] = {}
         self._compare_at = 0.0
+        self._ends: dict[int, int] = {}
         self._turn = 0
 
     @property
@@ -230,6 +231,10 @@ class StreamsConsumer:
         except RedisError as ex:
             raise LogUnavailable(f"{self.log}: {ex}") from ex
 
+    def known_end_offsets(self) -> dict[int, int]:
+        # A poll learns of new records before it compares offsets again.
+        return {number: max(end, self._positions[number]) for number, end in self._ends.items()}
+
     def close(self, timeout_s: float) -> None:  # noqa: ARG002 closing never waits
         try:
             self._redis.close()
@@ -269,7 +274,8 @@ class StreamsConsumer:
         was made anew."""
         if time.monotonic() < self._compare_at:
             return
-        for partition, next_offset in self._handed_out().items():
+        self._ends = self._handed_out()
+        for partition, next_offset in self._ends.items():
             if self._positions[partition] > next_offset:
                 logger.warning(
                     "%s/%s holds nothing at %s (next is %s), reading from its oldest record",
