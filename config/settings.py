@@ -292,13 +292,14 @@ def load_settings(role: Role, env: Mapping[str, str] | None = None) -> Settings:
             problems.append(f"{name} {ex}{shown}")
     settings = Settings(**values)
     if role == "api":
-        problems += _token_problems(settings)
+        problems += token_problems(settings)
     if problems:
         raise SettingsError("settings:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return settings
 
 
-def _token_problems(settings: Settings) -> list[str]:
+def token_problems(settings: Settings) -> list[str]:
+    """Say what keeps the API from verifying tokens safely with these settings; empty when nothing does."""
     secret, algorithms = settings.jwt_secret, settings.jwt_algorithms or ("HS256",)
     symmetric = set(algorithms) <= _HMAC
     if settings.jwt_jwks_url is not None:

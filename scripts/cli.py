@@ -12,6 +12,7 @@ VERBS: Final = {
     "worker": "Run the worker against the environment's servers.",
     "migrate": "Bring the database to the schema this version needs.",
     "topics": "Create the Kafka topics, with their partitions.",
+    "doctor": "Say what is wrong with this deployment, and how to mend it.",
     "dlq": "List, show, replay and purge dead letters.",
     "token": "Print a token for the API.",
     "seed": "Insert many todos at once.",

@@ -12,11 +12,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from scripts.stack.kafka import LocalKafka
 from scripts.stack.postgres import LocalPostgres
 from scripts.stack.server import ServerProcess, free_port
 from scripts.stack.valkey import LocalValkey
 from tests.support.deployment import Servers
+from tests.support.trap_kafka import TrapKafka
 from todo_api.core.migrations import migrate
 
 TEMPLATE = "todo_template"
@@ -113,8 +113,8 @@ def own_valkey(tmp_path: Path) -> Iterator[Running]:
         process.stop()
 
 
-def _kafka(folder: Path) -> Iterator[tuple[LocalKafka, ServerProcess]]:
-    server = LocalKafka(folder / "kafka", free_port(), free_port())
+def _kafka(folder: Path) -> Iterator[tuple[TrapKafka, ServerProcess]]:
+    server = TrapKafka(folder / "kafka", free_port(), free_port())
     process = ServerProcess(server, folder)
     try:
         process.start()
@@ -124,10 +124,16 @@ def _kafka(folder: Path) -> Iterator[tuple[LocalKafka, ServerProcess]]:
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The session's Kafka, as in KAFKA_BROKERS. Each test makes topics of its own."""
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrapKafka]:
+    """The session's Kafka."""
     for server, _ in _kafka(tmp_path_factory.mktemp("kafka")):
-        yield server.bootstrap
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(kafka: TrapKafka) -> str:
+    """The session's Kafka, as in KAFKA_BROKERS. Each test makes topics of its own."""
+    return kafka.bootstrap
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ list of what is applied in the database.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from yoyo import get_backend, read_migrations
@@ -41,6 +41,18 @@ def migrate(database_url: str) -> list[str]:
         finally:
             backend.connection.close()
         return names
+
+
+def pending(connection: psycopg.Connection[Any]) -> list[str]:
+    """Return the names of the migrations that ``migrate`` would apply, oldest first. Changes nothing."""
+    with as_file(files("todo_api.core") / "sql" / "migrations") as folder:
+        known = [migration.id for migration in read_migrations(str(folder))]
+    listed = connection.execute("select to_regclass('_yoyo_migration') is not null").fetchone()
+    assert listed is not None
+    done = (
+        set(connection.execute("select migration_id from _yoyo_migration").fetchall()) if listed[0] else set()
+    )
+    return [name for name in known if (name,) not in done]
 
 
 def new_epoch(database_url: str) -> str:

@@ -72,6 +72,31 @@ def ensure_topics(
         admin.close()
 
 
+def addresses(brokers: Sequence[str], timeout_s: float) -> list[str]:
+    """Return the addresses to which the cluster sends its clients, ``host:port`` each, one a broker.
+
+    Reachable or not: that is the caller's to find out. Raises LogUnavailable when none of ``brokers`` answers.
+    """
+    admin = connect_admin(brokers, timeout_s)
+    try:
+        # The public call asks again, at one of these addresses.
+        found = admin._manager.cluster.brokers()
+        return sorted(f"{broker.host}:{broker.port}" for broker in found)
+    finally:
+        admin.close()
+
+
+def partition_counts(brokers: Sequence[str], topics: Sequence[str], timeout_s: float) -> dict[str, int]:
+    """Return how many partitions each topic has, 0 for one that does not exist. Raises LogUnavailable."""
+    admin = connect_admin(brokers, timeout_s)
+    try:
+        return {topic: _partitions_of(admin, topic) for topic in topics}
+    except KafkaError as ex:
+        raise LogUnavailable(f"topics: {ex}") from ex
+    finally:
+        admin.close()
+
+
 def connect_admin(brokers: Sequence[str], timeout_s: float) -> Any:
     """Return an administrator that has met a broker. Close it. Raises LogUnavailable after ``timeout_s``."""
     clients: list[Any] = []

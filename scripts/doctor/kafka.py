@@ -1,0 +1,81 @@
+"""Kafka: there, sending clients to an address that they reach, with the topics as the settings say."""
+
+from collections.abc import Iterator, Sequence
+
+from config.settings import Settings
+from scripts.doctor.checked import Checked, ok, problem, skipped, why_not_reachable
+from todo_api.core.command_log.connect import DEAD_LETTERS_PARTITIONS, dead_letters_topic
+from todo_api.core.command_log.topics import addresses, partition_counts
+from todo_api.core.errors import LogUnavailable
+
+_TIMEOUT_S = 5.0
+
+
+def check_kafka(settings: Settings) -> Iterator[Checked]:
+    """Check all of it. Blocks at most a few seconds a broker. Raises nothing of the driver's."""
+    reachable = []
+    for broker in settings.kafka_brokers:
+        reason = _why_not(broker)
+        if reason is None:
+            reachable.append(broker)
+            continue
+        yield problem(
+            "kafka",
+            f"no connection to {broker}: {reason}",
+            "Start that broker, open the way to it, or correct KAFKA_BROKERS.",
+        )
+    try:
+        yield from _check_cluster(settings, reachable)
+    except LogUnavailable as ex:
+        yield problem(
+            "kafka",
+            f"{', '.join(reachable)} takes connections but does not speak to us: {ex}",
+            "Look into the broker's log. A listener with TLS or SASL looks like this, and so does another program.",
+        )
+        yield skipped("topics", "Kafka does not answer")
+
+
+def _check_cluster(settings: Settings, reachable: Sequence[str]) -> Iterator[Checked]:
+    if not reachable:
+        yield skipped("topics", "no broker answers")
+        return
+    advertised = addresses(reachable, _TIMEOUT_S)
+    trapped = {address: reason for address in advertised if (reason := _why_not(address)) is not None}
+    for address, reason in trapped.items():
+        yield problem(
+            "kafka",
+            f"{', '.join(reachable)} answers, but sends clients on to {address}, which does not: {reason}",
+            f"Set advertised.listeners of that broker to an address that is reached from here, as {reachable[0]} is; "
+            "clients in another network need a listener of their own.",
+        )
+    if trapped:
+        yield skipped("topics", "not every broker is reached")
+        return
+    yield ok(
+        "kafka", f"{', '.join(reachable)} answers, and so do the brokers it names: {', '.join(advertised)}"
+    )
+    yield from _check_topics(settings, reachable)
+
+
+def _check_topics(settings: Settings, reachable: Sequence[str]) -> Iterator[Checked]:
+    topic = settings.kafka_todo_topic
+    wanted = {topic: settings.kafka_partitions, dead_letters_topic(topic): DEAD_LETTERS_PARTITIONS}
+    for name, found in partition_counts(reachable, list(wanted), _TIMEOUT_S).items():
+        if found == wanted[name]:
+            yield ok("topics", f"{name} has {found} partition(s)")
+        elif found == 0:
+            yield problem("topics", f"there is no topic {name}", "Run `todo topics`.")
+        else:
+            yield problem(
+                "topics",
+                f"{name} has {found} partition(s), the settings say {wanted[name]}",
+                f"Set KAFKA_PARTITIONS to {found}. Never change the partitions of a live topic: todos would lose the "
+                "order of their commands."
+                if name == topic
+                else f"Delete {name} once its dead letters are dealt with, and run `todo topics`.",
+            )
+
+
+def _why_not(broker: str) -> str | None:
+    host, _, port = broker.rpartition(":")
+    return why_not_reachable(host.strip("[]"), int(port))
