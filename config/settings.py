@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-Role = Literal["api", "worker", "tool"]
+Role = Literal["api", "worker", "relay", "tool"]
 
 SECRET_MIN_BYTES: Final = 32
 # APPSEC: long enough, and in every tutorial.
@@ -31,6 +31,8 @@ FAMOUS_SECRETS: Final = frozenset(
         "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
     }
 )
+# The least that an address of this family holds on any of our platforms.
+SOCKET_PATH_MAX_BYTES: Final = 103
 _HMAC: Final = frozenset({"HS256", "HS384", "HS512"})
 _ASYMMETRIC: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
@@ -77,6 +79,12 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _socket_path(text: str) -> str:
+    if not text.startswith("/") or "\0" in text or len(os.fsencode(text)) > SOCKET_PATH_MAX_BYTES:
+        raise ValueError(f"must be an absolute path of at most {SOCKET_PATH_MAX_BYTES} bytes")
+    return text
 
 
 def _kafka_client(text: str) -> str:
@@ -197,6 +205,11 @@ class Settings:
         "COMMAND_LOG", "`kafka`, or `streams` for Valkey Streams on `REDIS_URL`", _one_of("kafka", "streams"),
         "kafka",
     )  # fmt: skip
+    publisher_socket: str | None = _setting(
+        "PUBLISHER_SOCKET",
+        "Socket of the relay on this machine; API processes append through it",
+        _socket_path,
+    )
     ready_requires: tuple[str, ...] = _setting(
         "READY_REQUIRES", "What `/ready` insists on: any of `postgres`, `redis`, `log`",
         _some_of("postgres", "redis", "log"), "postgres,redis",
@@ -258,7 +271,8 @@ def _show(value: object) -> str:
 
 
 def _required(role: Role) -> frozenset[str]:
-    return frozenset({"DATABASE_URL"}) if role in ("api", "worker") else frozenset()
+    needed = {"api": {"DATABASE_URL"}, "worker": {"DATABASE_URL"}, "relay": {"PUBLISHER_SOCKET"}}
+    return frozenset(needed.get(role, ()))
 
 
 def environment() -> dict[str, str]:

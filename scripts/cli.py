@@ -10,6 +10,7 @@ VERBS: Final = {
     "up": "Run the whole thing here: database, cache, log, worker and API.",
     "api": "Run the API against the environment's servers.",
     "worker": "Run the worker against the environment's servers.",
+    "relay": "Run the relay that appends for all API processes of this machine.",
     "migrate": "Bring the database to the schema this version needs.",
     "topics": "Create the Kafka topics, with their partitions.",
     "doctor": "Say what is wrong with this deployment, and how to mend it.",

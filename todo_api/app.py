@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import falcon
@@ -15,7 +16,7 @@ from todo_api.breaker import GuardedPublisher
 from todo_api.conventions import OptionsWithoutContent, StrictPaths
 from todo_api.core.cache import PageCache
 from todo_api.core.command_log import Publisher
-from todo_api.core.command_log.connect import make_publisher
+from todo_api.core.command_log.connect import make_publisher, make_relayed_publisher
 from todo_api.core.operation_id import OperationIds
 from todo_api.core.store import ReadStore
 from todo_api.cors import Cors
@@ -125,16 +126,7 @@ def build(settings: Settings) -> Service:
     telemetry = Telemetry(
         read_state=lambda: pages.state, read_progress=lambda: cache.progress(settings.kafka_partitions)
     )
-    publisher = GuardedPublisher(
-        make_publisher(
-            settings.command_log,
-            brokers=settings.kafka_brokers,
-            topic=settings.kafka_todo_topic,
-            partitions=settings.kafka_partitions,
-            redis_url=settings.redis_url,
-            kafka_client=settings.kafka_client,
-        )
-    )
+    publisher = GuardedPublisher(_publisher(settings))
     monitor = Monitor({"postgres": store.ping, "redis": cache.ping, "log": publisher.probe})
     telemetry.add_reports(
         page_report(pages), pool_report(store), breaker_report(publisher), dependency_report(monitor)
@@ -173,6 +165,21 @@ def build(settings: Settings) -> Service:
     if settings.cors_allow_origins:
         layered = Cors(layered, settings.cors_allow_origins)
     return Service(layered, parts, readiness.drain, telemetry.join)
+
+
+def _publisher(settings: Settings) -> Publisher:
+    if settings.publisher_socket is not None:
+        return make_relayed_publisher(
+            settings.command_log, topic=settings.kafka_todo_topic, socket=Path(settings.publisher_socket)
+        )
+    return make_publisher(
+        settings.command_log,
+        brokers=settings.kafka_brokers,
+        topic=settings.kafka_todo_topic,
+        partitions=settings.kafka_partitions,
+        redis_url=settings.redis_url,
+        kafka_client=settings.kafka_client,
+    )
 
 
 def _public_keys(settings: Settings) -> PublicKeys | None:

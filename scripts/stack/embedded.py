@@ -1,6 +1,8 @@
-"""The embedded stack: PostgreSQL, Valkey, perhaps Kafka, the worker and the API, started and stopped in order."""
+"""The embedded stack: PostgreSQL, Valkey, perhaps Kafka and the relay, the worker and the API, started and stopped in
+order."""
 
 import http.client
+import os
 import signal
 import sys
 import time
@@ -26,8 +28,8 @@ _READY_TIMEOUT_S: Final = 60.0
 _WATCH_INTERVAL_S: Final = 1.0
 
 # Stages of the stop, the highest first. Their time limits together stay below 25 s.
-_SERVERS, _WORKER, _API = 1, 2, 3
-_STOP_TIMEOUT_S: Final = {_SERVERS: 9.0, _WORKER: 8.0, _API: 5.0}
+_SERVERS, _WORKER, _RELAY, _API = 1, 2, 3, 4
+_STOP_TIMEOUT_S: Final = {_SERVERS: 8.0, _WORKER: 8.0, _RELAY: 2.0, _API: 5.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,8 @@ class EmbeddedStack:
             if choices.kafka and choices.brokers is None
             else None
         )
+        # Valkey's fsync serves all that wait for it, so only Kafka gains by a relay.
+        self._relay_socket = _socket_path(self._folder) if choices.kafka else None
         self._lock = lock
         self._supervision: Supervision | None = None
         self._pids: dict[str, int] = {}
@@ -92,7 +96,14 @@ class EmbeddedStack:
             self._wait([server.name], server.is_ready, _SERVER_TIMEOUT_S)
         self._make_schema(environment)
         publish_environment(self._folder, environment)
-        self._announce("Starting worker and API")
+        if self._relay_socket is None:
+            self._announce("Starting worker and API")
+        else:
+            self._announce("Starting relay, worker and API")
+            self._relay_socket.unlink(missing_ok=True)
+            self._supervision.start_program("relay")
+            # Until it listens, writes would be refused.
+            self._wait(["relay"], self._relay_socket.exists, _SERVER_TIMEOUT_S)
         self._supervision.start_program("worker")
         self._supervision.start_program("api")
         self._wait(["api", "worker"], self._is_ready, _READY_TIMEOUT_S)
@@ -111,7 +122,7 @@ class EmbeddedStack:
                     self._pids[name] = state.pid
 
     def stop(self) -> None:
-        """Stop the API, then the worker, then the servers. Blocks up to 25 s. May be called more than once."""
+        """Stop the API, then relay, worker and servers. Blocks up to 25 s. May be called more than once."""
         if self._supervision is not None:
             self._supervision.stop()
 
@@ -128,6 +139,7 @@ class EmbeddedStack:
             "WEB_CONCURRENCY": str(choices.processes),
             "COMMAND_LOG": "kafka" if brokers else "streams",
             **({"KAFKA_BROKERS": brokers} if brokers else {}),
+            **({"PUBLISHER_SOCKET": str(self._relay_socket)} if self._relay_socket else {}),
         }
 
     def _programs(self, environment: dict[str, str]) -> list[Program]:
@@ -143,6 +155,7 @@ class EmbeddedStack:
             for server in self.servers
         ]
         python = {
+            **({"relay": (_RELAY, ["todo_api.relay"])} if self._relay_socket else {}),
             "worker": (_WORKER, ["todo_worker"]),
             "api": (_API, ["gunicorn", "--config", "python:config.gunicorn_conf", "wsgi:app"]),
         }
@@ -207,3 +220,10 @@ class EmbeddedStack:
             return False
         finally:
             connection.close()
+
+
+def _socket_path(folder: Path) -> Path | None:
+    """Return where the relay listens, None when the address of a socket is too short for that folder: without one
+    writes are only dearer."""
+    path = folder / "relay.sock"
+    return path if len(os.fsencode(path)) <= settings.SOCKET_PATH_MAX_BYTES else None

@@ -1,9 +1,11 @@
 """A command log on each real server, with a fresh topic for every test."""
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -13,10 +15,19 @@ from scripts.stack.kafka import LocalKafka
 from scripts.stack.server import ServerProcess, free_port, wait_until
 from scripts.stack.valkey import LocalValkey
 from todo_api.core.command_log import Consumer, Message, Publisher
-from todo_api.core.command_log.connect import KafkaClient, Kind, make_consumer, make_publisher
+from todo_api.core.command_log.connect import (
+    PUBLISH_TIMEOUT_S,
+    RELAY_TIMEOUT_S,
+    KafkaClient,
+    Kind,
+    make_consumer,
+    make_publisher,
+    make_relayed_publisher,
+)
+from todo_api.relay_server import Relay
 
 PARTITIONS = 4
-# Names of the adapters; two of them are ways to talk to the same servers.
+# The adapters: a log, or a client for it, and perhaps the relay in between (publishing only).
 KINDS = [
     pytest.param("kafka-python", marks=pytest.mark.kafka),
     pytest.param("librdkafka", marks=pytest.mark.kafka),
@@ -32,6 +43,7 @@ class CommandLog:
     address: str
     process: ServerProcess | None = None
     client: KafkaClient = "kafka-python"
+    relay_socket: Path | None = None
     topic: str = field(default_factory=lambda: f"test-{uuid4().hex[:12]}")
     _closables: list[Publisher | Consumer] = field(default_factory=list)
 
@@ -42,17 +54,43 @@ class CommandLog:
             ensure_topics([self.address], self.topic, PARTITIONS)
 
     def publisher(self) -> Publisher:
-        publisher = make_publisher(
+        if self.relay_socket is None:
+            publisher = self._direct_publisher(PUBLISH_TIMEOUT_S)
+        else:
+            publisher = make_relayed_publisher(self.kind, topic=self.topic, socket=self.relay_socket)
+        self._closables.append(publisher)
+        publisher.start()
+        return publisher
+
+    def _direct_publisher(self, timeout_s: float) -> Publisher:
+        return make_publisher(
             self.kind,
             brokers=[self.address],
             topic=self.topic,
             partitions=PARTITIONS,
             redis_url=self.address,
             kafka_client=self.client,
+            timeout_s=timeout_s,
         )
-        self._closables.append(publisher)
-        publisher.start()
-        return publisher
+
+    @contextmanager
+    def relayed(self) -> Iterator[None]:
+        """Publish through a relay meanwhile."""
+        with TemporaryDirectory() as folder:
+            self.relay_socket = Path(folder) / "relay.sock"
+            publisher = self._direct_publisher(RELAY_TIMEOUT_S)
+            publisher.start()
+            relay = Relay(publisher, self.relay_socket)
+            thread = threading.Thread(target=relay.run)
+            thread.start()
+            try:
+                wait_until(self.relay_socket.exists, 10.0, "the relay's socket")
+                yield
+            finally:
+                relay.stop()
+                thread.join(10.0)
+                publisher.close(1.0)
+            assert not thread.is_alive()
 
     def consumer(self, group: str = "workers") -> Consumer:
         consumer = make_consumer(
@@ -108,22 +146,28 @@ def _redis(url: str) -> Any:
 
 @contextmanager
 def _command_log(adapter: str, address: str, process: ServerProcess | None = None) -> Iterator[CommandLog]:
+    client, _, relay = adapter.partition(" ")
     log = (
         CommandLog("streams", address, process)
-        if adapter == "streams"
-        else CommandLog("kafka", address, process, client=adapter)  # type: ignore[arg-type]
+        if client == "streams"
+        else CommandLog("kafka", address, process, client=client)  # type: ignore[arg-type]
     )
     log.create()
-    try:
-        yield log
-    finally:
-        log.close()
+    with log.relayed() if relay else nullcontext():
+        try:
+            yield log
+        finally:
+            log.close()
+
+
+# The relay stands in front of a client's publisher and knows nothing of it; the default one is enough.
+RELAYED = [pytest.param("kafka-python relayed", marks=pytest.mark.kafka)]
 
 
 @pytest.fixture(params=KINDS)
 def log(request: pytest.FixtureRequest) -> Iterator[CommandLog]:
     """A fresh topic on the session's server."""
-    if request.param == "streams":
+    if request.param.startswith("streams"):
         address = request.getfixturevalue("valkey").url
     else:
         address = request.getfixturevalue("kafka_bootstrap")
@@ -171,7 +215,7 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Breakable]:
 @pytest.fixture
 def breakable_log(request: pytest.FixtureRequest, breakable: Breakable) -> Iterator[CommandLog]:
     """A fresh topic, through the adapter named, on a server to break and mend through ``process``."""
-    server, process = breakable.server("streams" if request.param == "streams" else "kafka")
+    server, process = breakable.server("streams" if request.param.startswith("streams") else "kafka")
     address = server.bootstrap if isinstance(server, LocalKafka) else server.url
     with _command_log(request.param, address, process) as log:
         yield log

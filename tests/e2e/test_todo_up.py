@@ -228,4 +228,6 @@ def test_commands_wait_in_kafka_when_asked_for(up):
     stack.create("through Kafka")
     wait_until(lambda: "through Kafka" in stack.titles(), 60, "the todo is listed")
     assert "commands wait in Kafka (started here)" in stack.printed
+    assert "Starting relay, worker and API" in stack.printed
+    assert "relay starts" in (stack.folder / ".todo" / "logs" / "relay.log").read_text()
     assert stack.stop() == 0

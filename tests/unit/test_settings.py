@@ -46,6 +46,8 @@ def test_everything_wrong_is_named_in_one_message() -> None:
         ("KAFKA_BROKERS", "kafka"),
         ("KAFKA_BROKERS", "kafka:9092;other:9092"),
         ("KAFKA_CLIENT", "librdkafka2"),
+        ("PUBLISHER_SOCKET", "relay.sock"),
+        ("PUBLISHER_SOCKET", "/" + "s" * 103),
         ("KAFKA_TODO_TOPIC", "a topic"),
         ("KAFKA_TODO_TOPIC", ".."),
         ("KAFKA_TODO_TOPIC", "t" * 245),

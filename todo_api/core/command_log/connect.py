@@ -1,6 +1,7 @@
 """Which adapter: chosen by name, its driver imported only then."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, Literal
 
 from todo_api.core.command_log import Consumer, Publisher
@@ -9,6 +10,8 @@ Kind = Literal["kafka", "streams"]
 KafkaClient = Literal["kafka-python", "librdkafka"]
 
 PUBLISH_TIMEOUT_S: Final = 1.5
+# Below the time that API processes wait for the relay, so that they hear its reason.
+RELAY_TIMEOUT_S: Final = 1.0
 # Kafka's default, here for either log, so that what fits into one fits into the other.
 RECORD_MAX_BYTES: Final = 1_048_576
 # A dead letter is a message with a few headers more.
@@ -46,6 +49,15 @@ def make_publisher(
 
     return StreamsPublisher(
         redis_url, topic, partitions, timeout_s=timeout_s, record_max_bytes=record_max_bytes
+    )
+
+
+def make_relayed_publisher(kind: Kind, *, topic: str, socket: Path) -> Publisher:
+    """Return a publisher that appends through the relay at ``socket``, and has not opened anything yet."""
+    from todo_api.core.command_log.relayed import RelayedPublisher
+
+    return RelayedPublisher(
+        socket, f"{kind}:{topic}", timeout_s=PUBLISH_TIMEOUT_S, record_max_bytes=RECORD_MAX_BYTES
     )
 
 

@@ -1,0 +1,89 @@
+"""What the relay makes of requests that come at the same time."""
+
+import socket
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from scripts.stack.server import wait_until
+from todo_api.core.command_log import Position
+from todo_api.core.command_log.relay_wire import LENGTH, Request, frame, read_answer, results_of
+from todo_api.core.errors import LogUnavailable
+from todo_api.relay_server import Relay
+
+
+class SlowLog:
+    """A log whose first batch takes until ``go_on`` is set. Remembers the batches."""
+
+    log = "slow:log"
+
+    def __init__(self):
+        self.batches = []
+        self.go_on = threading.Event()
+
+    def publish_many(self, records):
+        self.batches.append([record.value for record in records])
+        if len(self.batches) == 1:
+            assert self.go_on.wait(20)
+        return [
+            LogUnavailable("no room") if record.value == b"bad" else Position(self.log, 3, len(self.batches))
+            for record in records
+        ]
+
+
+@pytest.fixture
+def log():
+    return SlowLog()
+
+
+@pytest.fixture
+def path(log):
+    # Its own name must be short, as that of a socket.
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "relay.sock"
+        relay = Relay(log, path)
+        thread = threading.Thread(target=relay.run)
+        thread.start()
+        wait_until(path.exists, 10, "the socket")
+        yield path
+        log.go_on.set()
+        relay.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def asking(path, log, value):
+    """A connection on which a record has been sent to the relay; it is in the socket by now."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(str(path))
+        connection.sendall(frame(Request(log.log, time.monotonic() + 60, [(b"key", value, ())])))
+        yield connection
+
+
+def answer(connection, log):
+    data = connection.recv(1_000)
+    return results_of(read_answer(memoryview(data)[LENGTH.size :]), log.log)
+
+
+def test_what_comes_while_a_batch_is_on_its_way_goes_together_in_the_next(log, path):
+    with ExitStack() as stack:
+        first = stack.enter_context(asking(path, log, b"0"))
+        wait_until(lambda: log.batches, 10, "the first batch")
+        others = {
+            value: stack.enter_context(asking(path, log, value)) for value in (b"1", b"2", b"bad", b"3")
+        }
+        log.go_on.set()
+        assert answer(first, log) == [Position(log.log, 3, 1)]
+        answers = {value: answer(connection, log) for value, connection in others.items()}
+
+    assert log.batches[0] == [b"0"]
+    assert sorted(log.batches[1]) == [b"1", b"2", b"3", b"bad"]
+    # To each its own.
+    assert [str(failure) for failure in answers.pop(b"bad")] == ["no room"]
+    assert answers == {value: [Position(log.log, 3, 2)] for value in (b"1", b"2", b"3")}

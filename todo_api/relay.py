@@ -1,0 +1,56 @@
+"""The relay process: ``python -m todo_api.relay``. Serves ``PUBLISHER_SOCKET`` until SIGTERM or SIGINT."""
+
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from config.logs import configure_logging
+from config.settings import Settings, SettingsError, load_settings
+from todo_api.core.command_log.connect import RELAY_TIMEOUT_S, make_publisher
+from todo_api.relay_server import Relay, SocketTaken
+
+_logger = logging.getLogger(__name__)
+
+_CLOSE_TIMEOUT_S: Final = 2.0
+
+
+def main() -> int:
+    """Run the relay. Returns the exit code: 0 after an orderly stop, 2 for bad settings or a socket it cannot have."""
+    try:
+        settings = load_settings("relay")
+        configure_logging(settings.log_level, settings.log_format)
+        run(settings)
+    except (SettingsError, SocketTaken) as ex:
+        print(ex, file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(settings: Settings) -> None:
+    """Build the relay from ``settings`` and run it until a signal. Raises SocketTaken."""
+    publisher = make_publisher(
+        settings.command_log,
+        brokers=settings.kafka_brokers,
+        topic=settings.kafka_todo_topic,
+        partitions=settings.kafka_partitions,
+        redis_url=settings.redis_url,
+        kafka_client=settings.kafka_client,
+        timeout_s=RELAY_TIMEOUT_S,
+    )
+    assert settings.publisher_socket is not None
+    relay = Relay(publisher, Path(settings.publisher_socket))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: relay.stop())
+    _logger.info("relay starts", extra={"event": "relay.start", "settings": settings.shown()})
+    publisher.start()
+    try:
+        relay.run()
+    finally:
+        publisher.close(_CLOSE_TIMEOUT_S)
+        _logger.info("relay stopped", extra={"event": "relay.stop"})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
