@@ -23,9 +23,12 @@ What the application must know of its environ:
 import os
 import resource
 import signal
+import socket
+import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import repeat
 from types import FrameType, TracebackType
 from typing import Any, Final
@@ -53,6 +56,11 @@ STOP_TIMEOUT_MAX_S: Final = 120
 # Of graceful_timeout, what is kept for that and for worker_exit: at its end the master sends SIGKILL.
 EXIT_RESERVE_S: Final = 4
 
+# How long a stop may wait for a moment in which no connection waits to be accepted; under overload there is none.
+ACCEPT_RESERVE_S: Final = 1.0
+# Where struct tcp_info (linux/tcp.h) has, for a listening socket, how many connections wait to be accepted.
+_WAITING: Final = struct.Struct("24xI")
+
 # Iterating an object that is exhausted raises an error that was left behind in C, and does nothing otherwise.
 _STRAY_ERROR: Final = repeat(None, 0)
 
@@ -61,6 +69,9 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
     """A gunicorn worker like any other: timeouts, graceful stop, max_requests and all hooks work."""
 
     _exit_code = 0
+    _listen_fds: Sequence[int] = ()
+    _is_leaving = False
+    _leave_deadline: float | None = None
     _stop_deadline: float | None = None
     _watched_at = 0.0
 
@@ -77,7 +88,7 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         self._watchdog = self._watch
         # meinheld closes what it listens on, and gunicorn's socket objects would close the numbers once more,
         # by then perhaps those of files that worker_exit has open.
-        listen_fds = [os.dup(sock.fileno()) for sock in self.sockets]
+        self._listen_fds = listen_fds = [os.dup(sock.fileno()) for sock in self.sockets]
         server.set_access_logger(None)
         server.set_error_logger(_ErrorLog(self.log))
         server.set_keepalive(self.cfg.keepalive)
@@ -149,15 +160,36 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         if self.ppid != os.getppid():
             self.log.info("Parent changed, shutting down: %s", self)
             self.alive = False
+        now = time.monotonic()
+        if self._is_leaving and self.alive:
+            self._leave(now)
         if not self.alive:  # Also set by gunicorn's reloader, from its thread.
             self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
+            self._let_go()
         # Python runs its signal handlers only in Python code, which an idle loop calls once a second. Setting
         # the watchdog anew lets the loop call it after the very next event, be it a signal. Not twice within
         # half a second: a busy loop need not pay for it, the application is Python code enough.
-        now = time.monotonic()
-        if now - self._watched_at > 0.5:
+        if now - self._watched_at > 0.5 or (self._is_leaving and self.alive):
             server.set_watchdog(self._watchdog)
         self._watched_at = now
+
+    def _leave(self, now: float) -> None:
+        """Stop in a moment in which nobody waits to be accepted: whom the kernel has accepted would be reset."""
+        if self._leave_deadline is None:
+            self._leave_deadline = now + ACCEPT_RESERVE_S
+        if not self._waiting() or now >= self._leave_deadline:
+            self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
+
+    def _waiting(self) -> int:
+        """Return how many connections wait to be accepted; 0 where the kernel does not tell."""
+        if not hasattr(socket, "TCP_INFO"):
+            return 0
+        waiting = 0
+        for sock in self.sockets:
+            with suppress(OSError):  # No TCP: a Unix socket.
+                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _WAITING.size)
+                waiting += _WAITING.unpack(info)[0]
+        return waiting
 
     def _stop(self, timeout_s: float) -> None:
         """Accept no more; answer what comes on open connections with ``Connection: close``, for ``timeout_s``."""
@@ -170,9 +202,30 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         self._stop_deadline = deadline
         server.set_keepalive(0)
         server.stop(min(max(int(timeout_s), 1), STOP_TIMEOUT_MAX_S))
+        server.set_watchdog(self._watchdog)
+
+    def _let_go(self) -> None:
+        """Give up what we listen on, once: open in a process that no longer accepts, it would take connections
+        only to reset them at the end. Its numbers stay taken, for meinheld's timer and for gunicorn to close.
+
+        Not while a request is answered: meinheld may be about to accept the next one, and dies of an error there.
+        """
+        fds, self._listen_fds = self._listen_fds, ()
+        if fds:
+            nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            for fd in fds:
+                self._slow_readers.forget(fd)
+            for fd in (*fds, *(sock.fileno() for sock in self.sockets)):
+                os.dup2(nothing, fd, inheritable=False)
+            os.close(nothing)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
+        # Told in a request, we cannot accept before its end.
+        self._is_leaving = True
+        if not self._waiting():
+            self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
+        else:
+            server.set_watchdog(self._watchdog)
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.cfg.worker_int(self)

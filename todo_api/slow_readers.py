@@ -42,6 +42,17 @@ class SlowReaders:
                     self._epoll = select.epoll.fromfd(os.dup(int(info.name)))
                     return
 
+    def forget(self, fd: int) -> None:
+        """Make the event loop watch ``fd`` no longer, before its number gets another meaning.
+
+        The kernel forgets a watched file only when its last descriptor goes, and another one stays: without this
+        the loop would spin on events of a file that it no longer knows.
+        """
+        # A first request is answered before its connection is watched at all.
+        if self._epoll is not None:
+            with suppress(FileNotFoundError):
+                self._epoll.unregister(fd)
+
     def send(self, fd: int, body: bytes) -> None:
         """Write ``body`` to a connection whose head has been written. Returns without waiting for the client."""
         rest = memoryview(body)
@@ -68,11 +79,7 @@ class SlowReaders:
             os.set_blocking(fd, False)
             return
         client = socket.socket(fileno=os.dup(fd))
-        # The kernel forgets a watched file only when its last descriptor goes, and ours stays: without this
-        # the loop would spin on events of a connection that it no longer knows. (A first request is answered
-        # before its connection is watched at all.)
-        with suppress(FileNotFoundError):
-            self._epoll.unregister(fd)
+        self.forget(fd)
         # The loop keeps the number, which now stands for a peer that has hung up: it closes it in its own
         # way, and the answers to requests that the client has sent ahead go nowhere instead of into this one.
         ours, theirs = socket.socketpair()

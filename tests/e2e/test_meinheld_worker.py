@@ -198,6 +198,40 @@ def test_requests_in_flight_finish_and_kept_alive_ones_are_told_to_close(gunicor
     assert server.wait(12) == 0
 
 
+def test_requests_that_wait_to_be_accepted_when_the_stop_comes_are_answered(gunicorn):
+    server = gunicorn("--keep-alive", "60", "--graceful-timeout", "10")
+    with connect(server) as slow, ExitStack() as waiting:
+        slow.sendall(b"GET /sleep/1.5 HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.5)  # The request is being answered.
+        clients = [waiting.enter_context(connect(server)) for _ in range(30)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        server.signal(signal.SIGTERM)
+        assert [read_answer(client)[1] for client in clients] == [b"ok"] * 30
+    assert server.wait(12) == 0
+
+
+def test_a_stopping_worker_lets_go_of_its_port_while_it_still_answers_those_it_knows(gunicorn):
+    server = gunicorn("--keep-alive", "60", "--graceful-timeout", "12")
+
+    def refuses() -> bool:
+        try:
+            connect(server).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    with connect(server) as kept:
+        kept.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        read_answer(kept)
+        server.signal(signal.SIGTERM)
+        # A connection left waiting would be reset at the end of the process; refused, a proxy tries elsewhere.
+        wait_until(refuses, 5, "new connections are refused")
+        kept.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert read_answer(kept)[1] == b"ok"
+    assert server.wait(12) == 0
+
+
 def test_idle_connections_hold_the_process_no_longer_than_graceful_timeout(gunicorn):
     server = gunicorn("--keep-alive", "60", "--graceful-timeout", "6")
     with connect(server) as idle:
