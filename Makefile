@@ -4,11 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Extra arguments, e.g. make run ARGS="--port 9000" or make test ARGS="tests/unit -x".
 ARGS ?=
+# Which row of docs/reliability.md, how often, and how long each fault lasts.
+ROW ?= all
+ROUNDS ?= 1
+SECONDS ?= 30
 # A process a core, each with servers of its own; the tests of one file stay together.
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format types imports install lock clean
+.PHONY: help run test faults check lint format types imports install lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +22,9 @@ run: $(VENV)/installed ## Start everything here: database, cache, log, worker, A
 
 test: $(VENV)/installed-test ## Install what the tests need and run them all
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
+
+faults: $(VENV)/installed-test ## Break everything in turn, under load, and check the books (ROW=4 ROUNDS=10 SECONDS=30)
+	$(BIN)/pytest tests/faults --fault-row $(ROW) --fault-rounds $(ROUNDS) --fault-seconds $(SECONDS) $(ARGS)
 
 check: lint types imports ## Lint, types and import contracts
 

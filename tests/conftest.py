@@ -22,6 +22,15 @@ from todo_api.core.migrations import migrate
 TEMPLATE = "todo_template"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the fault suite (tests/faults); `make faults` sets them."""
+    group = parser.getgroup("faults")
+    group.addoption("--fault-row", help="the number of a row, or 'all'; not given: the short selection")
+    group.addoption("--fault-seconds", type=float, default=2.0, help="how long a fault lasts")
+    group.addoption("--fault-rounds", type=int, default=1, help="how often each row is run")
+    group.addoption("--fault-writes", type=float, default=50.0, help="writes a second")
+
+
 class Running(NamedTuple):
     """A server of the tests: its address, and the process to break."""
 

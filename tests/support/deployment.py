@@ -5,7 +5,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -34,7 +34,7 @@ class Servers:
     """PostgreSQL, Valkey and (once asked for) Kafka, for tests that break them: ``mend`` makes them whole again."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.postgres = LocalPostgres(folder / "postgres", free_port())
         self.valkey = LocalValkey(folder / "valkey", free_port())
         self.kafka = LocalKafka(folder / "kafka", free_port(), free_port())
@@ -44,7 +44,7 @@ class Servers:
         """Return the running server, started when it was not yet."""
         if name not in self._processes:
             server: LocalServer = getattr(self, name)
-            self._processes[name] = ServerProcess(server, self._folder)
+            self._processes[name] = ServerProcess(server, self.folder)
             self._processes[name].start()
         return self._processes[name]
 
@@ -63,6 +63,15 @@ class Servers:
     def stop(self) -> None:
         for process in self._processes.values():
             process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL them all."""
+        for process in self._processes.values():
+            process.kill()
+
+    def starters(self) -> list[Callable[[], None]]:
+        """Return what starts each of them again."""
+        return [process.start for process in self._processes.values()]
 
     @contextmanager
     def settings(self, kind: Kind) -> Iterator[dict[str, str]]:
@@ -95,6 +104,16 @@ class Servers:
                 connection.execute(f"drop database {name} with (force)")
 
 
+def read_rows(database_url: str) -> list[dict[str, object]]:
+    """Return the todos in PostgreSQL, in the order of the list, with their versions."""
+    statement = """
+        select id::text, title, description, completed, user_id, version, updated_at::text from todos
+        order by created_at desc, id desc
+    """
+    with psycopg.connect(database_url, row_factory=psycopg.rows.dict_row) as connection:
+        return connection.execute(statement).fetchall()
+
+
 def run_todo(env: Mapping[str, str], *arguments: str) -> None:
     """Run the ``todo`` command with these settings and check that it succeeds."""
     done = subprocess.run(
@@ -111,13 +130,21 @@ class WorkerProcess:
         self._folder = folder
         self._env = dict(env)
         self._output_path = folder / "worker.out"
+        self._output_begins = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def output(self) -> str:
         return self._output_path.read_text(errors="replace") if self._output_path.exists() else ""
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has said, since the last start, that it works; a signal before that ends it as it ends anyone."""
+        return "worker.start" in self.output[self._output_begins :]
+
     def start(self) -> None:
+        """Start it and return at once."""
+        self._output_begins = len(self.output)
         with self._output_path.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "todo_worker"],
@@ -127,6 +154,14 @@ class WorkerProcess:
                 stdout=output,
                 stderr=output,
             )
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, "not started"
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL it, if it runs."""
@@ -177,12 +212,7 @@ class Deployment:
 
     def rows(self) -> list[dict[str, object]]:
         """Return the todos in PostgreSQL, in the order of the list, with their versions."""
-        statement = """
-            select id::text, title, description, completed, user_id, version from todos
-            order by created_at desc, id desc
-        """
-        with psycopg.connect(self.env["DATABASE_URL"], row_factory=psycopg.rows.dict_row) as connection:
-            return connection.execute(statement).fetchall()
+        return read_rows(self.env["DATABASE_URL"])
 
     def assert_output_is_clean(self) -> None:
         """No secret, no password, no token, no answer 500 in what the processes wrote."""

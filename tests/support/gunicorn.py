@@ -30,6 +30,7 @@ class GunicornProcess:
         self._env = env
         self._output_path = cwd / "gunicorn.out"
         self._process: subprocess.Popen[bytes] | None = None
+        self._output_begins = 0
         self.port = 0
 
     @property
@@ -61,9 +62,21 @@ class GunicornProcess:
     def start(self, workers: int = 1, timeout_s: float = 30.0) -> Self:
         """Start and wait until ``workers`` processes have said that they are about to serve.
 
-        Raises AssertionError with the output when the master ends first, TimeoutError after ``timeout_s``.
+        Started again it listens where it did before. Raises AssertionError with the output when the master ends
+        first, TimeoutError after ``timeout_s``.
         """
-        self.port = free_port(self.host)
+        self.launch(workers)
+        try:
+            wait_until(lambda: self._has_booted(workers), timeout_s, "gunicorn answers")
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def launch(self, workers: int = 1) -> None:
+        """Start it and return at once."""
+        self.port = self.port or free_port(self.host)
+        self._output_begins = self._output_path.stat().st_size if self._output_path.exists() else 0
         command = [
             *[sys.executable, "-m", "gunicorn", "--bind", f"{self.host}:{self.port}"],
             *["--workers", str(workers), "--no-control-socket", *self._arguments],
@@ -79,16 +92,15 @@ class GunicornProcess:
                 stderr=output,
                 start_new_session=True,
             )
-        try:
-            wait_until(lambda: self._has_booted(workers), timeout_s, "gunicorn answers")
-        except BaseException:
-            self.kill()
-            raise
-        return self
 
     def _has_booted(self, workers: int) -> bool:
         assert self.is_running, f"gunicorn ended:\n{self.output}"
-        return self.output.count("Booting worker with pid") >= workers and self.answers()
+        return self.boots() >= workers and self.answers()
+
+    def boots(self) -> int:
+        """Return how many processes have begun since the start."""
+        output = self._output_path.read_bytes()[self._output_begins :]
+        return output.count(b"Booting worker with pid")
 
     def answers(self) -> bool:
         """Say whether a connection made now gets any answer within two seconds."""

@@ -1,126 +1,136 @@
-"""A load of writes that keeps book: what the API acknowledged, and which contents each todo may therefore have."""
+"""The book that a load keeps of every answer, and what it says about the table afterwards.
 
-import random
+The words are those of docs/reliability.md. *Unknown* is a write that was answered 5xx or not at all: it may take effect
+now, later or never, in its place among the others of its todo.
+"""
+
+import re
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
-from tests.support.http_client import LOST, Client
+Outcome = Literal["acked", "refused", "unknown"]
+_TITLE = re.compile(r"(.+)#(\d+)")
+# What is written where it must have no effect: in a request that is refused, or to another user's todo.
+FORBIDDEN = "must never be seen"
+
+
+class Write(NamedTuple):
+    """One write and its answer. Times are ``time.monotonic`` values; ``status`` is 0 when no answer came.
+
+    ``tag`` names the todo from before its id is known: it is the description of the todo for ever. The title holds
+    the tag and ``number``, which counts the writes to this todo from 0.
+    """
+
+    kind: Literal["create", "update", "delete", "refused", "foreign"]
+    tag: str
+    number: int
+    sent_at: float
+    answered_at: float
+    status: int
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.status == 202:
+            return "acked"
+        return "refused" if 400 <= self.status < 500 else "unknown"
+
+    @property
+    def took_s(self) -> float:
+        return self.answered_at - self.sent_at
+
+
+def title_of(tag: str, number: int) -> str:
+    return f"{tag}#{number}"
+
+
+def number_in(title: str) -> tuple[str, int]:
+    """Return tag and number of a title that ``title_of`` made; (title, -1) for any other."""
+    found = _TITLE.fullmatch(title)
+    return (found[1], int(found[2])) if found else (title, -1)
 
 
 @dataclass
-class Entry:
-    """One todo and what was acknowledged about it.
+class Book:
+    """The writes to one todo, in the order in which they were sent and answered."""
 
-    ``title`` is None once its deletion was acknowledged. After an unknown outcome nothing more is sent for
-    it, and ``unknown`` holds what the last command would have made of it.
-    """
+    user: str
+    writes: list[Write] = field(default_factory=list)
 
-    title: str | None
-    updates: int = 0
-    unknown: list[str | None] = field(default_factory=list)
+    def numbers(self, outcome: Outcome) -> list[int]:
+        return [w.number for w in self.writes if w.outcome == outcome and w.kind in ("create", "update")]
 
-    def allows(self, title: str | None) -> bool:
-        return title == self.title or title in self.unknown
+    def was_deleted(self, outcome: Outcome) -> bool:
+        return any(write.kind == "delete" and write.outcome == outcome for write in self.writes)
 
 
-class Load:
-    """Threads that create, update and delete todos, ``commands`` in all, each todo always by the same thread.
+class Ledger:
+    """All writes of one load. ``name`` begins every tag, so that loads can share a table."""
 
-    So its commands have an order, and what it must be at the end is known.
-    """
-
-    def __init__(self, client: Client, *, threads: int, commands: int) -> None:
-        self._client = client
-        self._threads = threads
-        self._commands_each = commands // threads
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._lock = threading.Lock()
-        self.acknowledged = 0
-        self.unknown = 0
-        self.entries: dict[str, Entry] = {}
-        # Titles of creates without an answer: no id is known for them, and they may be there or not.
-        self.titles_unknown: set[str] = set()
+        self.books: dict[str, Book] = {}
+        self.writes: list[Write] = []
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Run the load during the body of ``with``, and wait for its end after it; raises what a thread raised."""
-        with ThreadPoolExecutor(self._threads) as pool:
-            runs = [pool.submit(self._run, number) for number in range(self._threads)]
-            yield
-            for run in runs:
-                run.result()
-
-    def _run(self, thread: int) -> None:
-        choices = random.Random(thread)
-        mine: list[str] = []
-        for number in range(self._commands_each):
-            title = f"{thread}.{number}"
-            what = choices.choice(["create", "create", "update", "update", "update", "delete"])
-            if what == "create" or not mine:
-                todo_id = self._create(title)
-                if todo_id is not None:
-                    mine.append(todo_id)
-                continue
-            todo_id = choices.choice(mine)
-            is_known = self._change(todo_id, title if what == "update" else None)
-            if what == "delete" or not is_known:
-                mine.remove(todo_id)
-
-    def _create(self, title: str) -> str | None:
-        todo_id = self._send("POST", "/todos", {"title": title})
+    def note(self, user: str, write: Write) -> None:
         with self._lock:
-            if todo_id is None:
-                self.titles_unknown.add(title)
-            else:
-                self.entries[todo_id] = Entry(title)
-        return todo_id
+            self.writes.append(write)
+            self.books.setdefault(write.tag, Book(user)).writes.append(write)
 
-    def _change(self, todo_id: str, title: str | None) -> bool:
-        path, entry = f"/todos/{todo_id}", self.entries[todo_id]
-        if title is None:
-            is_known = self._send("DELETE", path, None) is not None
-        else:
-            is_known = self._send("PATCH", path, {"title": title}) is not None
-        if is_known:
-            entry.title = title
-            entry.updates += 1
-        else:
-            entry.unknown.append(title)
-        return is_known
+    def counts(self) -> Counter[Outcome]:
+        return Counter(write.outcome for write in list(self.writes))
 
-    def _send(self, method: str, path: str, contents: object) -> str | None:
-        """Return the id in an acknowledgement, or None when the outcome is unknown."""
-        try:
-            reply = self._client.request(method, path, contents)
-        except LOST:
-            reply = None
-        assert reply is None or reply.status in (202, 503), reply
-        with self._lock:
-            if reply is None or reply.status == 503:
-                self.unknown += 1
-                return None
-            self.acknowledged += 1
-        todo_id: str = reply.json()["id"]
-        return todo_id
+    def faults(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+        """Return what is wrong with the rows of the table (title, description, user_id, version), by kind of fault."""
+        found: dict[str, list[str]] = {}
+        by_tag: dict[str, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            if FORBIDDEN in (row["title"], row["description"]):
+                found.setdefault("refused-applied", []).append(f"{row}")
+            if str(row["description"]).startswith(f"{self.name}:"):
+                by_tag.setdefault(str(row["description"]), []).append(row)
+        for tag, same in by_tag.items():
+            if tag not in self.books:
+                found.setdefault("corrupt", []).append(f"{tag} was never written")
+            if len(same) > 1:
+                found.setdefault("duplicate", []).append(f"{tag} is there {len(same)} times")
+        for tag, book in self.books.items():
+            fault = _fault(tag, book, by_tag.get(tag, ()))
+            if fault is not None:
+                kind, line = fault
+                found.setdefault(kind, []).append(f"{tag} {line}; {_history(book)}")
+        return found
 
-    def differences(self, rows: list[dict[str, object]]) -> list[str]:
-        """Return a line for everything in which the rows of the table differ from what was acknowledged."""
-        found = {str(row["id"]): row for row in rows}
-        lines = []
-        if len(found) != len(rows):
-            lines.append("an id is there twice")
-        for todo_id, entry in self.entries.items():
-            row = found.get(todo_id)
-            title = None if row is None else str(row["title"])
-            if not entry.allows(title):
-                lines.append(f"{todo_id} is {title}, may be {[entry.title, *entry.unknown]}")
-            # The version counts the commands that took effect: each once.
-            elif row is not None and title == entry.title and row["version"] != 1 + entry.updates:
-                lines.append(f"{todo_id} has version {row['version']} after {entry.updates} updates")
-        strangers = [row["title"] for todo_id, row in found.items() if todo_id not in self.entries]
-        lines += [f"{title} was never sent" for title in strangers if title not in self.titles_unknown]
-        if len(set(strangers)) != len(strangers):
-            lines.append(f"a create took effect twice: {strangers}")
-        return lines
+
+def _fault(tag: str, book: Book, rows: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    acked, unknown = book.numbers("acked"), book.numbers("unknown")
+    if not rows:
+        is_gone_by_right = book.was_deleted("acked") or book.was_deleted("unknown")
+        # Only a create whose answer was lost may have come to nothing.
+        return None if is_gone_by_right or 0 not in acked else ("lost", "has no row")
+    row = rows[0]
+    title_tag, number = number_in(str(row["title"]))
+    if title_tag != tag or row["user_id"] != book.user:
+        return "corrupt", f"is {row}"
+    if book.was_deleted("acked"):
+        return "resurrected", f"is there again: {row}"
+    last = max(acked, default=-1)
+    if number in unknown:
+        if number < last:
+            return "late-unknown", f"shows {number}, which overtook {last}"
+    elif number not in acked:
+        return "corrupt", f"shows {number}, which was never sent"
+    elif number != last:
+        return "misordered", f"shows {number}, not {last}"
+    # The version counts the commands that took effect: each once.
+    least, most = max(len(acked), 1), len(acked) + len(unknown)
+    if not least <= row["version"] <= most:
+        return "duplicate", f"has version {row['version']}, not {least} to {most}"
+    return None
+
+
+def _history(book: Book) -> str:
+    return " ".join(f"{write.kind} {write.number} {write.status}" for write in book.writes)

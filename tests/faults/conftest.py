@@ -1,0 +1,66 @@
+"""Fleets for the rows, and the table at the end."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.faults.fleet import Fleet, fleet_of
+from tests.faults.table import markdown
+from tests.faults.trial import Pace, Result
+from tests.support.deployment import Kind, Servers
+
+RESULTS = pytest.StashKey[list[Result]]()
+_TODOS_MAX = 5_000
+
+
+class Fleets:
+    """Hands out a fleet of the kind asked for: the running one, unless it is of another kind or has grown large."""
+
+    def __init__(self, tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> None:
+        self._folders = tmp_path_factory
+        self._servers = servers
+        self._stack = ExitStack()
+        self._fleet: Fleet | None = None
+
+    def get(self, kind: Kind) -> Fleet:
+        fleet = self._fleet
+        if fleet is None or fleet.kind != kind or len(fleet.rows()) > _TODOS_MAX:
+            self.close()
+            running = fleet_of(self._folders.mktemp(kind), self._servers, kind)
+            self._fleet = fleet = self._stack.enter_context(running)
+        fleet.mend()
+        return fleet
+
+    def close(self) -> None:
+        self._fleet = None
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def fleets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleets]:
+    servers = Servers(tmp_path_factory.mktemp("servers"))
+    fleets = Fleets(tmp_path_factory, servers)
+    try:
+        yield fleets
+    finally:
+        fleets.close()
+        servers.stop()
+
+
+@pytest.fixture
+def pace(request: pytest.FixtureRequest) -> Pace:
+    return Pace(request.config.getoption("fault_seconds"), request.config.getoption("fault_writes"))
+
+
+@pytest.fixture
+def results(request: pytest.FixtureRequest) -> list[Result]:
+    """What the table at the end is made of."""
+    return request.config.stash.setdefault(RESULTS, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    results = config.stash.get(RESULTS, [])
+    if results:
+        terminalreporter.section("faults (times in seconds)")
+        terminalreporter.write_line("\n".join(markdown(results)))

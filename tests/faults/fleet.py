@@ -1,0 +1,166 @@
+"""The product as it runs in production, in small: nginx, two API instances, workers, real servers."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from scripts.stack.nginx import LocalNginx
+from scripts.stack.server import ServerProcess, free_port, wait_until
+from tests.support.deployment import INHERITED, ROOT, Kind, Servers, WorkerProcess, read_rows
+from tests.support.gunicorn import GunicornProcess
+from tests.support.http_client import LOST, Client
+from todo_api.core.command_log.connect import DEAD_LETTERS_PARTITIONS, dead_letters_topic, make_consumer
+
+INSTANCES = 2
+_HEALED_S = 60.0
+
+
+class Fleet:
+    """Two API instances of one process each behind nginx, one worker or more. Use it as a context manager.
+
+    Each instance has one process, so that every process of the fleet can be asked by itself.
+    """
+
+    def __init__(self, folder: Path, servers: Servers, kind: Kind, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.servers = servers
+        self.kind = kind
+        self.env = dict(env)
+        self.workers: list[WorkerProcess] = []
+        self.instances = [self._instance(number) for number in range(INSTANCES)]
+        self._nginx: ServerProcess | None = None
+        self._nginx_port = free_port()
+        self.add_worker()
+
+    def _instance(self, number: int) -> GunicornProcess:
+        folder = self.folder / f"api{number}"
+        folder.mkdir()
+        arguments = ["--config", str(ROOT / "gunicorn.conf.py"), "wsgi:app"]
+        return GunicornProcess(arguments, folder, INHERITED | self.env | {"WEB_CONCURRENCY": "1"})
+
+    def add_worker(self) -> WorkerProcess:
+        """Return one more worker, which does not run yet."""
+        folder = self.folder / f"worker{len(self.workers)}"
+        folder.mkdir()
+        self.workers.append(WorkerProcess(folder, self.env))
+        return self.workers[-1]
+
+    def remove_workers(self) -> None:
+        """Stop all workers but the first and forget them, with what they wrote."""
+        for number, worker in enumerate(self.workers[1:], start=1):
+            worker.leave()
+            worker.kill()
+            shutil.rmtree(self.folder / f"worker{number}")
+        del self.workers[1:]
+
+    def client(self, user: str = "ann", timeout_s: float = 15.0) -> Client:
+        """Return a client that goes through nginx."""
+        return Client("127.0.0.1", self._nginx_port, self.env["JWT_SECRET"], user, timeout_s)
+
+    def direct(self, instance: GunicornProcess, timeout_s: float = 15.0) -> Client:
+        """Return a client that asks one API process."""
+        return Client(instance.host, instance.port, self.env["JWT_SECRET"], "observer", timeout_s)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return read_rows(self.env["DATABASE_URL"])
+
+    def dead_letters(self) -> int:
+        """Return how many dead letters there are."""
+        topic = dead_letters_topic(self.env["KAFKA_TODO_TOPIC"])
+        consumer = make_consumer(
+            self.kind,
+            brokers=[self.env["KAFKA_BROKERS"]],
+            topic=topic,
+            partitions=DEAD_LETTERS_PARTITIONS,
+            redis_url=self.env["REDIS_URL"],
+            group=f"{topic}.count",
+        )
+        try:
+            return sum(consumer.end_offsets().values())
+        finally:
+            consumer.close(1.0)
+
+    def memory_bytes(self) -> int:
+        """Return the resident memory of the API processes together."""
+        pids = [pid for instance in self.instances for pid in instance.worker_pids()]
+        return sum(psutil.Process(pid).memory_info().rss for pid in pids)
+
+    def start(self) -> None:
+        for worker in self.workers:
+            if not worker.is_running:
+                worker.start()
+        for instance in self.instances:
+            if not instance.is_running:
+                instance.start()
+        if self._nginx is None:
+            ports = [instance.port for instance in self.instances]
+            nginx = LocalNginx(
+                self.folder / "nginx", self._nginx_port, ports, inner_port=free_port()
+            )
+            self._nginx = ServerProcess(nginx, self.folder)
+        if not self._nginx.server.is_ready():
+            self._nginx.start()
+
+    def is_ready(self, instance: GunicornProcess) -> bool:
+        """Say whether this API instance is."""
+        try:
+            return bool(self.direct(instance, 3.0).get("/ready").status == 200)
+        except LOST:
+            return False
+
+    def mend(self) -> None:
+        """Make everything run, answer and be ready, whatever was done to it."""
+        self.servers.mend()
+        self.remove_workers()
+        self.start()
+        for instance in self.instances:
+            wait_until(partial(self.is_ready, instance), _HEALED_S, "ready")
+
+    def kill_everything(self) -> None:
+        """SIGKILL every process of ours and every server, but nginx."""
+        for worker in self.workers:
+            worker.kill()
+        for instance in self.instances:
+            instance.kill()
+        self.servers.kill()
+
+    def starters(self) -> list[Callable[[], None]]:
+        """Return what starts each process and server, in no order."""
+        ours = [*(worker.start for worker in self.workers), *(api.launch for api in self.instances)]
+        return [*ours, *self.servers.starters()]
+
+    def stop(self) -> None:
+        self.remove_workers()
+        if self._nginx is not None:
+            self._nginx.stop()
+        for worker in self.workers:
+            worker.leave()
+            worker.kill()
+        for instance in self.instances:
+            instance.kill()
+
+
+@contextmanager
+def fleet_of(folder: Path, servers: Servers, kind: Kind) -> Iterator[Fleet]:
+    """Yield a running fleet on an empty database, cache and log."""
+    with ExitStack() as stack:
+        env = stack.enter_context(servers.settings(kind))
+        fleet = Fleet(folder, servers, kind, env)
+        stack.callback(fleet.stop)
+        fleet.start()
+        fleet.mend()
+        yield fleet
+
+
+def rolling(seconds: float, count: int, do: Callable[[int], None], pause: Callable[[float], None]) -> None:
+    """Call ``do`` ``count`` times, evenly over ``seconds``."""
+    began = time.monotonic()
+    for number in range(count):
+        do(number)
+        pause(max(0.0, began + seconds * (number + 1) / count - time.monotonic()))

@@ -1,0 +1,214 @@
+"""One round of one row: load, fault, healing, and what the ledger says afterwards."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+from scripts.stack.server import wait_until
+from tests.faults.fleet import Fleet
+from tests.support.deployment import Kind
+from tests.support.load import Load
+from tests.support.observer import Observer
+
+AGREED_S: Final = 60.0
+_RECOVERED_S: Final = 60.0
+_LISTS: Final = {"": None, "?limit=1": 1, "?limit=100": 100, "?limit=1000": 1000}
+_SHOWN: Final = ("id", "title", "description", "completed", "user_id")
+_ROUNDS: Final = count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What must hold besides Z. Shares are of 1; None asks for nothing."""
+
+    reads: float | None = None
+    writes: float | None = None
+    answer_s: float | None = None
+    read_p99_s: float | None = None
+    recover_s: float | None = None
+    visible_p50_s: float | None = None
+    visible_p99_s: float | None = None
+    visible_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long: the fault for ``seconds``, and half of that before and two thirds after it."""
+
+    seconds: float
+    writes_per_s: float
+
+    @property
+    def is_short(self) -> bool:
+        """Whether times are too short, and machines too busy, for the bounds that are times."""
+        return self.seconds < 10
+
+
+class Scene:
+    """What a fault has at hand: a fleet under load."""
+
+    def __init__(self, fleet: Fleet, load: Load, pace: Pace) -> None:
+        self.fleet = fleet
+        self.load = load
+        self.pace = pace
+        self.notes: list[str] = []
+        """What else is to be said in the table."""
+        self.broken: list[str] = []
+        """What must hold in this row alone, and did not."""
+
+    def expect(self, holds: bool, what: str) -> None:
+        if not holds:
+            self.broken.append(what)
+
+    def go_on(self, share: float = 1.0) -> None:
+        """Let the load run for this share of the fault's time."""
+        self.load.go_on(self.pace.seconds * share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row of the table: ``fault`` makes it and heals it again, under load.
+
+    ``dead_letters`` is the number of those that it makes. A row that is ``short`` runs in every test run.
+    """
+
+    number: str
+    name: str
+    fault: Callable[[Scene], None]
+    bounds: Bounds = Bounds()
+    kinds: tuple[Kind, ...] = ("kafka", "streams")
+    short: tuple[Kind, ...] = ()
+    reads_per_s: float = 10.0
+    dead_letters: int = 0
+
+
+@dataclass(slots=True)
+class Result:
+    """The figures of one round. Times in seconds."""
+
+    row: Row
+    kind: Kind
+    writes: int = 0
+    acked: int = 0
+    unknown: int = 0
+    reads: int = 0
+    reads_answered: int = 0
+    compared: int = 0
+    answer_s: float = 0.0
+    read_p99_s: float = 0.0
+    recover_s: float | None = None
+    visible: list[float] = field(default_factory=list)
+    agreed_s: float | None = None
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+
+def run(row: Row, fleet: Fleet, pace: Pace) -> Result:
+    """Run one round of ``row``; blocks about 2.2 times the pace and the time to heal."""
+    name = f"row{row.number}r{next(_ROUNDS)}"
+    load = Load(name, fleet.client, writes_per_s=pace.writes_per_s, reads_per_s=row.reads_per_s, readers=4)
+    observers = [Observer(fleet.direct(instance, 3.0), name) for instance in fleet.instances]
+    dead_letters = fleet.dead_letters()
+    scene = Scene(fleet, load, pace)
+    result = Result(row, fleet.kind, notes=scene.notes, broken=scene.broken)
+    with ExitStack() as stack:
+        for observer in observers:
+            stack.enter_context(observer.running())
+        with load.running():
+            load.go_on(pace.seconds / 2)
+            row.fault(scene)
+            healed_at = time.monotonic()
+            wait_until(lambda: load.recovered_at(healed_at) is not None, _RECOVERED_S, "20 writes in a row")
+            load.go_on(pace.seconds * 2 / 3)
+        _settle(result, fleet, load)
+    _measure(result, load, observers, healed_at)
+    written = fleet.dead_letters() - dead_letters
+    if written != row.dead_letters:
+        result.broken.append(f"{written} dead letters, not {row.dead_letters}")
+    result.broken += _broken_bounds(result, pace)
+    return result
+
+
+def _settle(result: Result, fleet: Fleet, load: Load) -> None:
+    """Wait until the table agrees with the ledger and every process with the table, or the time is up."""
+    since = time.monotonic()
+    stale: list[str] = []
+
+    def agree() -> bool:
+        rows = fleet.rows()
+        result.faults = load.ledger.faults(rows)
+        stale[:] = [] if result.faults else _stale(result, fleet, rows)
+        return not result.faults and not stale
+
+    try:
+        wait_until(agree, AGREED_S, "agreed")
+        result.agreed_s = time.monotonic() - since
+        # What was late once more (an old write, an old page) would come now.
+        time.sleep(1.0)
+        agree()
+    except TimeoutError:
+        pass
+    if stale:
+        result.faults["stale"] = stale
+
+
+def _stale(result: Result, fleet: Fleet, rows: list[dict[str, object]]) -> list[str]:
+    lines = []
+    for number, instance in enumerate(fleet.instances):
+        client = fleet.direct(instance)
+        for query, limit in _LISTS.items():
+            reply = client.get(f"/todos{query}")
+            if reply.status != 200:
+                lines.append(f"API {number}, {query or 'all'}: {reply.status}")
+                continue
+            shown = [[todo[name] for name in _SHOWN] for todo in reply.json()]
+            table = [[row[name] for name in _SHOWN] for row in rows[:limit]]
+            result.compared += len(table)
+            if shown != table:
+                lines.append(f"API {number}, {query or 'all'}: differs from the table")
+    return lines
+
+
+def _measure(result: Result, load: Load, observers: list[Observer], healed_at: float) -> None:
+    writes = [write for write in load.ledger.writes if write.outcome != "refused"]
+    counts = load.ledger.counts()
+    result.writes, result.acked, result.unknown = len(writes), counts["acked"], counts["unknown"]
+    result.answer_s = max(write.took_s for write in load.ledger.writes)
+    answered = sorted(read.took_s for read in load.reads if read.status == 200)
+    result.reads, result.reads_answered = len(load.reads), len(answered)
+    result.read_p99_s = percentile(answered, 0.99)
+    recovered_at = load.recovered_at(healed_at)
+    result.recover_s = None if recovered_at is None else recovered_at - healed_at
+    result.visible = sorted(wait for observer in observers for wait in observer.visible_after_s(load.ledger))
+    backwards = [line for observer in observers for line in observer.backwards]
+    if backwards:
+        result.faults["backwards"] = backwards
+
+
+def _broken_bounds(result: Result, pace: Pace) -> list[str]:
+    bounds = result.row.bounds
+    least = {"reads": (result.reads_answered / result.reads, bounds.reads)}
+    least["writes"] = (result.acked / result.writes, bounds.writes)
+    lines = [f"{name} {is_:.2%} < {must:.2%}" for name, (is_, must) in least.items() if must and is_ < must]
+    if pace.is_short:
+        return lines
+    most = {
+        "answer": (result.answer_s, bounds.answer_s),
+        "read p99": (result.read_p99_s, bounds.read_p99_s),
+        "recover": (result.recover_s, bounds.recover_s),
+        "visible p50": (percentile(result.visible, 0.5), bounds.visible_p50_s),
+        "visible p99": (percentile(result.visible, 0.99), bounds.visible_p99_s),
+        "visible": (percentile(result.visible, 1.0), bounds.visible_s),
+    }
+    for name, (measured, bound) in most.items():
+        if bound is not None and (measured is None or measured > bound):
+            lines.append(f"{name} {measured} s > {bound} s")
+    return lines
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
