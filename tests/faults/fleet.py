@@ -100,9 +100,7 @@ class Fleet:
                 instance.start()
         if self._nginx is None:
             ports = [instance.port for instance in self.instances]
-            nginx = LocalNginx(
-                self.folder / "nginx", self._nginx_port, ports, inner_port=free_port()
-            )
+            nginx = LocalNginx(self.folder / "nginx", self._nginx_port, ports, inner_port=free_port())
             self._nginx = ServerProcess(nginx, self.folder)
         if not self._nginx.server.is_ready():
             self._nginx.start()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.http_client import Client
 from tests.support.ledger import FORBIDDEN, Ledger, Write, title_of
 from tests.support.observer import Observer
 
@@ -84,7 +85,7 @@ def test_an_observer_notes_when_it_sees_a_write_and_whatever_goes_back():
     def shown(number, at):
         return {"id": TAG, "title": title_of(TAG, number), "created_at": at}
 
-    observer = Observer(client=None, name="load")
+    observer = Observer(Client("127.0.0.1", 0, "s" * 32), "load")
     observer.look_at([shown(0, "1")], 3.0)
     observer.look_at([shown(2, "1")], 5.0)
     # The first write was answered at 0.5, the second at 1.5, the third at 2.5.
