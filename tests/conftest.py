@@ -5,6 +5,7 @@ A test that breaks its server on purpose starts one of its own (``own_postgres``
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -69,15 +70,28 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres
         yield server
 
 
-@pytest.fixture
-def database_url(postgres: LocalPostgres) -> Iterator[str]:
-    """A migrated, empty database of this test's own."""
+@contextmanager
+def _database(postgres: LocalPostgres) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"create database {name} template {TEMPLATE}")
         # Each test is another history; the template's epoch would be the same in all.
         yield postgres.database_url(name)
         connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def database_url(postgres: LocalPostgres) -> Iterator[str]:
+    """A migrated, empty database of this test's own."""
+    with _database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_database_url(postgres: LocalPostgres) -> Iterator[str]:
+    """A migrated, empty database for the tests of one module that only read what they put there first."""
+    with _database(postgres) as url:
+        yield url
 
 
 @pytest.fixture

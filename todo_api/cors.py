@@ -57,7 +57,8 @@ class Cors:
             answered = headers if self._any else _varying(headers)
             return start_response(status, [*answered, *added, *more], exc_info)
 
-        return self._app(environ, start)
+        # Without its key the hit path does not pack headers into the status line, where we would not see them.
+        return self._app({name: value for name, value in environ.items() if name != "meinheld.client"}, start)
 
 
 def _varying(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

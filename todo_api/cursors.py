@@ -30,22 +30,23 @@ class CursorSigner:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def encode(self, cursor: Cursor) -> str:
-        """Return the text of ``cursor``: 48 URL-safe characters."""
+    def encode(self, cursor: Cursor, filters: str = "") -> str:
+        """Return the text of ``cursor`` in the list with these filters: 48 URL-safe characters."""
         packed = _PLACE.pack((cursor.created_at - _EPOCH) // _MICROSECOND, cursor.todo_id.bytes)
-        return base64.urlsafe_b64encode(packed + self._signature(packed)).decode()
+        return base64.urlsafe_b64encode(packed + self._signature(packed, filters)).decode()
 
-    def decode(self, text: str) -> Cursor:
-        """Return the cursor in ``text``. Raises InvalidCursor for anything we did not make."""
+    def decode(self, text: str, filters: str = "") -> Cursor:
+        """Return the cursor in ``text``. Raises InvalidCursor for anything we did not make for these filters."""
         if not _SHAPE.fullmatch(text):
             raise InvalidCursor("shape")
         raw = base64.urlsafe_b64decode(text)
         packed, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
         # APPSEC: without this a client could make up cursors and fill the cache with pages of its own.
-        if not hmac.compare_digest(signature, self._signature(packed)):
+        if not hmac.compare_digest(signature, self._signature(packed, filters)):
             raise InvalidCursor("signature")
         micros, todo_id = _PLACE.unpack(packed)
         return Cursor(_EPOCH + micros * _MICROSECOND, UUID(bytes=todo_id))
 
-    def _signature(self, packed: bytes) -> bytes:
-        return hmac.digest(self._key, packed, hashlib.sha256)[:_SIGNATURE_BYTES]
+    def _signature(self, packed: bytes, filters: str) -> bytes:
+        # What is packed has a fixed length: no other pair makes the same bytes.
+        return hmac.digest(self._key, packed + filters.encode(), hashlib.sha256)[:_SIGNATURE_BYTES]

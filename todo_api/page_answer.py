@@ -17,8 +17,6 @@ CACHE_CONTROL: Final = "public, max-age=0, s-maxage=1, stale-while-revalidate=5"
 # What is in a shared cache may be older than a request with If-Applied asks for: no cache may use it for that.
 VARY: Final = "Accept-Encoding, If-Applied"
 CONTENT_TYPE: Final = "application/json"
-# The page that follows the whole list, which is cut off at LIST_MAX.
-_NEXT_LIMIT: Final = 1000
 
 Headers = list[tuple[str, str]]
 
@@ -48,7 +46,7 @@ class PageAnswers:
     def __init__(self, page: Page) -> None:
         always = [
             ("ETag", "W/" + page.etag),
-            ("Cache-Control", CACHE_CONTROL),
+            ("Cache-Control", CACHE_CONTROL if page.key.user_id is None else PRIVATE),
             ("Vary", VARY),
         ]
         if page.age_s > 0:
@@ -56,8 +54,8 @@ class PageAnswers:
             always += [("Age", str(page.age_s)), ("Cache-Status", f"todo-api; hit; ttl=-{page.age_s}")]
         described = [*always, ("Content-Type", CONTENT_TYPE)]
         if page.next_after is not None:
-            limit = page.key.limit or _NEXT_LIMIT
-            described.append(("Link", f'</todos?limit={limit}&after={page.next_after}>; rel="next"'))
+            following = page.key.following(page.next_after).query
+            described.append(("Link", f'</todos?{following}>; rel="next"'))
         self._opaque = page.etag
         self.not_modified_count = 0
         self._not_modified = _answer("304 Not Modified", always)

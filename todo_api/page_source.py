@@ -48,7 +48,7 @@ class PageSource:
             if not someone_fills:
                 break
             time.sleep(_LOOK_AGAIN_S)
-        return self._build(key)
+        return self.build(key)
 
     def refresh(self, key: PageKey, wanted: State) -> Page | None:
         """Return the page at ``wanted`` or newer, or None while another process is building it.
@@ -58,14 +58,17 @@ class PageSource:
         page, someone_fills = self._try(key, wanted)
         if page is not None or someone_fills:
             return page
-        return self._build(key)
+        return self.build(key)
 
     def _try(self, key: PageKey, wanted: State) -> tuple[Page | None, bool]:
         """Return the page from Redis or, as the one filler, from PostgreSQL; and whether another one is filling.
 
-        (None, False): Redis is away, each process fills for itself.
+        (None, False): Redis is away or not for this page, each process fills for itself.
         """
-        name = f"{key.limit or 'all'}:{key.after}"
+        if key.after:
+            # Whoever walks through a long list would leave 300 s of pages in Redis that nobody asks for again.
+            return None, False
+        name = f"{key.limit or 'all'}:{key.filters}"
         try:
             cached = self._cache.read_page(name, wanted)
             if cached is not None:
@@ -76,7 +79,7 @@ class PageSource:
         except CacheUnavailable:
             return None, False
         try:
-            page = self._build(key)
+            page = self.build(key)
             cached = CachedPage(page.generation, page.body, page.gzip_body, page.next_after)
             with contextlib.suppress(CacheUnavailable):
                 self._cache.write_page(name, page.epoch, cached)
@@ -85,10 +88,13 @@ class PageSource:
             with contextlib.suppress(CacheUnavailable):
                 self._cache.unlock(name, token)
 
-    def _build(self, key: PageKey) -> Page:
-        after: Cursor | None = self._cursors.decode(key.after) if key.after else None
-        rows = self._store.read_page(key.limit or self._list_max, after)
-        next_after = self._cursors.encode(rows.next_cursor) if rows.next_cursor else None
+    def build(self, key: PageKey) -> Page:
+        """Return the page as it is now, from PostgreSQL. Blocks at most about 1.5 s. Raises StoreUnavailable."""
+        after: Cursor | None = self._cursors.decode(key.after, key.filters) if key.after else None
+        rows = self._store.read_page(
+            key.limit or self._list_max, after, user_id=key.user_id, completed=key.completed
+        )
+        next_after = self._cursors.encode(rows.next_cursor, key.filters) if rows.next_cursor else None
         gzip_body = isal_zlib.compress(rows.body, _GZIP_LEVEL, _GZIP_WINDOW_BITS)
         return _page(
             key, rows.state.epoch, CachedPage(rows.state.generation, rows.body, gzip_body, next_after)
@@ -129,13 +135,21 @@ class StateSource:
 
 
 def _page(key: PageKey, epoch: str, cached: CachedPage) -> Page:
-    digest = hashlib.blake2b(f"{key.limit}:{key.after}".encode(), digest_size=6).hexdigest()
     return Page(
         key=key,
         epoch=epoch,
         generation=cached.generation,
         body=cached.body,
         gzip_body=cached.gzip_body,
-        etag=f'"{epoch}.{cached.generation}.{digest}"',
+        etag=_etag(key, epoch, cached),
         next_after=cached.next_after,
     )
+
+
+def _etag(key: PageKey, epoch: str, cached: CachedPage) -> str:
+    if key.user_id is not None:
+        # Read anew each time: what others write must not make it look new to its user.
+        contents = hashlib.blake2b(cached.body + (cached.next_after or "").encode(), digest_size=12)
+        return f'"{contents.hexdigest()}"'
+    which = f"{key.limit}:{key.after}:{key.filters}" if key.filters else f"{key.limit}:{key.after}"
+    return f'"{epoch}.{cached.generation}.{hashlib.blake2b(which.encode(), digest_size=6).hexdigest()}"'

@@ -37,6 +37,7 @@ class Fetches(Protocol):
 
     def fetch(self, key: PageKey, wanted: State | None) -> Page: ...
     def refresh(self, key: PageKey, wanted: State) -> Page | None: ...
+    def build(self, key: PageKey) -> Page: ...
 
 
 class Entry:
@@ -127,6 +128,8 @@ class PageTable:
 
     def get(self, key: PageKey, at_least: State | None = None) -> Page:
         """Return the page; see ``Pages.get``. Its ``age_s`` is above 0 when nothing could be learned for a while."""
+        if key.user_id is not None:
+            return _new_enough(self._source.build(key), at_least)
         age_s = time.monotonic() - self._learned_at
         entry = self._entries.get(key)
         if entry is not None and _is_new_enough(entry.page, at_least):
@@ -183,12 +186,9 @@ class PageTable:
             finally:
                 with self._lock:
                     self._filling.pop(key, None)
-            if not _is_new_enough(page, at_least):
-                # A replica behind the server that told the state, or a backup restored in between.
-                raise StoreUnavailable("the page that was read is older than the state that was learned")
             with self._lock:
                 self._misses += 1
-                return self._keep(page)
+                return self._keep(_new_enough(page, at_least))
 
     def _keep(self, page: Page) -> Page:
         """Put the page into the table unless a newer one is there; return the one that is there then."""
@@ -198,7 +198,7 @@ class PageTable:
             self._make_room(len(page.body) + len(page.gzip_body))
             self._entries[page.key] = entry = Entry(page, now)
             if self._is_fresh(now):
-                self.hot[_query(page.key)] = entry
+                self.hot[page.key.query] = entry
         elif entry.page.epoch == page.epoch and entry.page.generation > page.generation:
             return entry.page
         else:
@@ -220,7 +220,7 @@ class PageTable:
             hits, not_modified = self._gone
             not_modified += entry.not_modified_before + entry.answers.not_modified_count
             self._gone = (hits + entry.hits - 1, not_modified)
-        self.hot.pop(_query(key), None)
+        self.hot.pop(key.query, None)
 
     def _is_fresh(self, now: float) -> bool:
         return now - self._learned_at <= _FRESH_S
@@ -241,7 +241,7 @@ class PageTable:
         if not self._is_fresh(time.monotonic()):
             self.hot.clear()
         elif len(self.hot) != len(self._entries):
-            self.hot.update((_query(key), entry) for key, entry in self._entries.items())
+            self.hot.update((key.query, entry) for key, entry in self._entries.items())
 
     def _watch(self) -> None:
         state = self._states.learn(self._state)
@@ -291,8 +291,8 @@ def _is_new_enough(page: Page, at_least: State | None) -> bool:
     return at_least is None or page.state.includes(at_least)
 
 
-def _query(key: PageKey) -> str:
-    """Return the query string that asks for this page in its plainest form."""
-    if key.limit is None:
-        return ""
-    return f"limit={key.limit}&after={key.after}" if key.after else f"limit={key.limit}"
+def _new_enough(page: Page, at_least: State | None) -> Page:
+    if not _is_new_enough(page, at_least):
+        # A replica behind the server that told the state, or a backup restored in between.
+        raise StoreUnavailable("the page that was read is older than the state that was learned")
+    return page

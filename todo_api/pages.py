@@ -1,19 +1,47 @@
 """Pages: the finished bytes of one list answer at one generation."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from todo_api.core.store import State
+
+# What follows a list without a limit, which is cut off at LIST_MAX, comes in pages of this size.
+_NEXT_LIMIT: Final = 1000
 
 
 class PageKey(NamedTuple):
     """Which list.
 
     ``limit`` None is the whole list (up to LIST_MAX); ``after`` is the cursor, verified and canonical, or ''.
+    ``completed`` and ``user_id`` are filters, None without. A page with a ``user_id`` is that user's alone.
     """
 
     limit: int | None
     after: str = ""
+    completed: bool | None = None
+    user_id: str | None = None
+
+    @property
+    def filters(self) -> str:
+        """The filters as one text; a cursor is good for the list with the same filters only."""
+        parts = [] if self.completed is None else [f"completed={self.completed}"]
+        return "&".join(parts if self.user_id is None else [*parts, f"user={self.user_id}"])
+
+    @property
+    def query(self) -> str:
+        """The query string that asks for this page in its plainest form."""
+        parts = [] if self.limit is None else [f"limit={self.limit}"]
+        if self.after:
+            parts.append(f"after={self.after}")
+        if self.completed is not None:
+            parts.append(f"completed={str(self.completed).lower()}")
+        if self.user_id is not None:
+            parts.append("user=me")
+        return "&".join(parts)
+
+    def following(self, next_after: str) -> "PageKey":
+        """Return the key of the page that begins at ``next_after``."""
+        return self._replace(limit=self.limit or _NEXT_LIMIT, after=next_after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,19 +118,33 @@ class TodoCollection:
 
     def _key(self, req: Request) -> PageKey:
         limit, after = _parameter(req, "limit"), _parameter(req, "after")
+        completed, user = _parameter(req, "completed"), _parameter(req, "user")
         if limit is not None and (not _LIMIT.fullmatch(limit) or int(limit) > LIMIT_MAX):
             raise _invalid("limit", f"must be a whole number from 1 to {LIMIT_MAX}")
-        if after is None:
-            return PageKey(None if limit is None else int(limit))
-        if limit is None:
+        if completed not in (None, "true", "false"):
+            raise _invalid("completed", "must be true or false")
+        if user not in (None, "me"):
+            raise _invalid("user", "must be me: the user of the token")
+        key = PageKey(
+            None if limit is None else int(limit),
+            completed=None if completed is None else completed == "true",
+            user_id=None if user is None else self._verifier.verify(req.auth),
+        )
+        return key if after is None else self._at(key, after)
+
+    def _at(self, key: PageKey, after: str) -> PageKey:
+        if key.limit is None:
             raise _invalid("after", "needs a limit beside it")
         try:
             # The text is canonical: a cursor has one spelling.
-            self._cursors.decode(after)
+            self._cursors.decode(after, key.filters)
         except InvalidCursor as ex:
-            detail = "must be a cursor from the Link header of an earlier answer; begin again without it"
+            detail = (
+                "must be a cursor from the Link header of an earlier answer, with the filters of that answer; "
+                "begin again without it"
+            )
             raise _invalid("after", detail) from ex
-        return PageKey(int(limit), after)
+        return key._replace(after=after)
 
 
 class TodoItem:

@@ -29,9 +29,9 @@ SIGNER = CursorSigner(b"k" * 32)
 class CountingStore(ReadStore):
     page_reads = 0
 
-    def read_page(self, limit: int, after: Cursor | None) -> PageRows:
+    def read_page(self, limit: int, after: Cursor | None, **filters: Any) -> PageRows:
         self.page_reads += 1
-        return super().read_page(limit, after)
+        return super().read_page(limit, after, **filters)
 
 
 class Process:
@@ -48,11 +48,11 @@ class Process:
             **settings,
         )
 
-    def write(self, title: str, *, publish: bool = True) -> None:
+    def write(self, title: str, *, user: str = "ann", publish: bool = True) -> None:
         """Do what the worker does with one command."""
         start = self.applier.progress([0])[0]
         end = Progress(start.next_offset + 1, 0)
-        command = create(title=title, at_s=start.next_offset)
+        command = create(title=title, user=user, at_s=start.next_offset)
         self.applier.apply([PartitionBatch(0, start, end, [(start.next_offset, command)])])
         if publish:
             self.cache.publish(*self.applier.state())
@@ -119,6 +119,47 @@ def test_pages_go_on_where_the_cursor_says(database_url: str, redis_url: str) ->
                 break
             key = PageKey(2, after)
         assert seen == ["e", "d", "c", "b", "a"]
+
+
+def test_a_filtered_page_is_kept_current_like_any_other(database_url: str, redis_url: str) -> None:
+    open_ones, done = PageKey(10, completed=False), PageKey(10, completed=True)
+    with running(database_url, redis_url) as process:
+        process.write("a")
+        wait_until(lambda: process.titles(open_ones) == ["a"], 5, "first todo")
+        assert process.titles(done) == []
+        wait_until(process.knows_the_state, 5, "the watcher's first news")
+        assert "limit=10&completed=false" in process.table.hot
+        process.write("b")
+        wait_until(lambda: process.titles(open_ones) == ["b", "a"], 5, "second todo")
+        assert process.table.get(open_ones).etag != process.table.get(FIRST).etag
+
+
+def test_the_page_of_one_user_is_read_each_time_and_kept_nowhere(database_url: str, redis_url: str) -> None:
+    with running(database_url, redis_url) as process:
+        process.write("hers")
+        process.write("his", user="bob")
+        hers = PageKey(10, user_id="ann")
+        page = process.table.get(hers)
+        assert json.loads(page.body)[0]["title"] == "hers"
+        process.write("his again", user="bob")
+        assert process.table.get(hers).etag == page.etag, "what others write does not change it"
+        process.write("hers again", publish=False)
+        assert process.titles(hers) == ["hers again", "hers"]
+        assert process.table.get(hers).etag != page.etag
+        assert hers not in process.table._entries
+        with redis.Redis.from_url(redis_url) as client:
+            assert [key for key in client.keys("*") if b"ann" in key or b"me" in key] == []
+
+
+def test_a_walk_leaves_nothing_in_redis(database_url: str, redis_url: str) -> None:
+    with running(database_url, redis_url) as process:
+        for title in "abc":
+            process.write(title)
+        wait_until(process.shows("c", "b", "a"), 5, "three todos")
+        second = PageKey(1).following(process.table.get(PageKey(1)).next_after or "")
+        assert process.titles(second) == ["b"]
+        with redis.Redis.from_url(redis_url) as client:
+            assert {key for key in client.keys("todos:page:*") if second.after.encode() in key} == set()
 
 
 def test_every_process_makes_the_same_bytes_for_the_same_state(database_url: str, redis_url: str) -> None:

@@ -51,3 +51,17 @@ def test_a_cursor_of_another_key_is_refused():
 def test_a_cursor_before_and_after_are_different_texts():
     later = Cursor(CURSOR.created_at + timedelta(microseconds=1), CURSOR.todo_id)
     assert SIGNER.encode(later) != SIGNER.encode(CURSOR)
+
+
+FILTERS = ["", "completed=True", "completed=False", "user=ann", "user=bob", "completed=True&user=ann"]
+
+
+@pytest.mark.parametrize("made_for", FILTERS)
+@pytest.mark.parametrize("used_with", FILTERS)
+def test_a_cursor_is_good_for_the_filters_it_was_made_for_alone(made_for, used_with):
+    text = SIGNER.encode(CURSOR, made_for)
+    if made_for == used_with:
+        assert SIGNER.decode(text, used_with) == CURSOR
+    else:
+        with pytest.raises(InvalidCursor):
+            SIGNER.decode(text, used_with)

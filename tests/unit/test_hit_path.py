@@ -8,9 +8,10 @@ import falcon.testing
 import pytest
 
 from scripts.stack.server import wait_until
-from tests.support.api import Api, page
+from tests.support.api import Api, page, token
 from todo_api.core.errors import StoreUnavailable
 from todo_api.core.store import State
+from todo_api.cors import Cors
 from todo_api.hit_path import HitPath
 from todo_api.page_table import PageTable
 from todo_api.pages import Page, PageKey
@@ -40,6 +41,9 @@ class Source:
 
     def refresh(self, key: PageKey, wanted: State) -> Page | None:
         return self.fetch(key, wanted)
+
+    def build(self, key: PageKey) -> Page:
+        return self.fetch(key, None)
 
 
 class Rig:
@@ -139,6 +143,24 @@ def test_everything_else_goes_to_falcon(rig: Rig, query: str, method: str, statu
 def test_a_request_with_if_applied_goes_to_falcon(rig: Rig) -> None:
     assert rig.hit(If_Applied="x")[0] == "401 Unauthorized"
     assert rig.reached_falcon == 1
+
+
+def test_a_list_of_ones_own_is_never_hot(rig: Rig) -> None:
+    authorization = {"Authorization": f"Bearer {token()}"}
+    for reached in (1, 2):
+        status, headers, _ = rig.hit("limit=10&user=me", **authorization)
+        assert (status, headers["cache-control"]) == ("200 OK", "private, no-cache")
+        assert rig.reached_falcon == reached
+
+
+def test_behind_cors_a_hit_carries_its_headers_also_under_meinheld(rig: Rig) -> None:
+    app = Cors(rig.app, ["https://app.example"])
+    headers = {"Origin": "https://app.example"}
+    status, named, body = call(app, "limit=10", "GET", headers, **{"meinheld.client": object()})
+    assert (status, rig.reached_falcon) == ("200 OK", 0)
+    assert named["access-control-allow-origin"] == "https://app.example"
+    assert named["vary"] == "Accept-Encoding, If-Applied, Origin"
+    assert body == rig.hit("limit=10")[2]
 
 
 def test_a_page_is_hot_after_its_first_request(rig: Rig) -> None:

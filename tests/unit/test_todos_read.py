@@ -12,6 +12,7 @@ from todo_api.cursors import CursorSigner
 from todo_api.pages import PageKey
 
 CURSOR = CURSORS.encode(Cursor(datetime(2024, 1, 1, tzinfo=UTC), UUID(int=1)))
+OF_DONE = CURSORS.encode(Cursor(datetime(2024, 1, 1, tzinfo=UTC), UUID(int=1)), "completed=True")
 TODO_ID = UUID("018f0000-0000-7000-8000-00000000000a")
 BODY = b'{"id":"018f0000-0000-7000-8000-00000000000a"}'
 
@@ -34,6 +35,9 @@ def api():
         (f"?after={CURSOR}&limit=10", PageKey(10, CURSOR)),
         ("?limit=10&utm_source=x&unknown", PageKey(10)),
         ("?%6Cimit=10", PageKey(10)),
+        ("?completed=true", PageKey(None, completed=True)),
+        ("?completed=false&limit=10", PageKey(10, completed=False)),
+        (f"?limit=10&after={OF_DONE}&completed=true", PageKey(10, OF_DONE, completed=True)),
     ],
 )
 def test_the_parameters_choose_the_page(api, query, key):
@@ -91,7 +95,68 @@ def test_a_cursor_without_a_limit_is_refused(api):
 
 
 @pytest.mark.parametrize(
-    ("query", "name"), [("limit=1&limit=1", "limit"), (f"limit=1&after={CURSOR}&after=x", "after")]
+    "value", ["", "True", "1", "yes", "null", "true ", "%00", "truefalse", "[]", "true,false"]
+)
+def test_completed_that_is_neither_true_nor_false_is_refused_by_name(api, value):
+    assert assert_problem(api.get(f"/todos?completed={value}"), 400)["parameter"] == "completed"
+
+
+@pytest.mark.parametrize("value", ["", "ME", "alice", "me,me", "%00", "*", "me "])
+def test_another_user_than_oneself_is_refused_by_name(api, value):
+    assert assert_problem(api.send("GET", f"/todos?user={value}"), 400)["parameter"] == "user"
+
+
+@pytest.mark.parametrize(
+    ("query", "filters"),
+    [
+        ("", "completed=True"),
+        ("", "user=alice"),
+        ("completed=true", ""),
+        ("completed=true", "completed=False"),
+        ("user=me", ""),
+        ("user=me", "user=bob"),
+        ("user=me&completed=true", "user=me"),
+        ("user=me", "completed=True&user=alice"),
+    ],
+)
+def test_a_cursor_of_another_list_is_refused(api, query, filters):
+    cursor = CURSORS.encode(Cursor(datetime(2024, 1, 1, tzinfo=UTC), UUID(int=1)), filters)
+    answer = api.send("GET", f"/todos?limit=10&after={cursor}&{query}")
+    assert assert_problem(answer, 400, "invalid-parameter")["parameter"] == "after"
+    assert api.pages.asked == []
+
+
+def test_the_list_of_ones_own_needs_a_token_and_is_not_for_caches(api):
+    assert_problem(api.get("/todos?user=me"), 401, "unauthenticated")
+    answer = api.send("GET", "/todos?user=me&completed=false&limit=3")
+    assert api.pages.asked == [PageKey(3, completed=False, user_id="alice")]
+    assert answer.headers["cache-control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize(
+    ("query", "following"),
+    [
+        ("", "limit=1000&after={}"),
+        ("limit=7", "limit=7&after={}"),
+        ("completed=true&limit=7", "limit=7&after={}&completed=true"),
+        ("user=me", "limit=1000&after={}&user=me"),
+        ("user=me&completed=false&limit=2", "limit=2&after={}&completed=false&user=me"),
+    ],
+)
+def test_the_link_to_the_next_page_keeps_the_filters(api, query, following):
+    api.pages.next_after = CURSOR
+    link = api.send("GET", f"/todos?{query}").headers["link"]
+    assert link == f'</todos?{following.format(CURSOR)}>; rel="next"'
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("limit=1&limit=1", "limit"),
+        ("completed=true&completed=true", "completed"),
+        ("user=me&user=me", "user"),
+        (f"limit=1&after={CURSOR}&after=x", "after"),
+    ],
 )
 def test_a_parameter_given_twice_is_refused_by_name(api, query, name):
     assert assert_problem(api.get(f"/todos?{query}"), 400)["parameter"] == name

@@ -4,6 +4,7 @@ Versioned SQL files in ``sql/migrations``, applied in the order of their names b
 list of what is applied in the database.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -19,6 +20,7 @@ from todo_api.core.errors import StoreUnavailable
 _LOCK_KEY: Final = 0x746F646F
 _CONNECT_TIMEOUT_S: Final = 5
 _LOCK_TIMEOUT_S: Final = 60
+_LOOK_AGAIN_S: Final = 0.2
 
 
 def migrate(database_url: str) -> list[str]:
@@ -67,10 +69,21 @@ def new_epoch(database_url: str) -> str:
 
 @contextmanager
 def _locked(database_url: str) -> Iterator[psycopg.Connection]:
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
     try:
         with psycopg.connect(database_url, connect_timeout=_CONNECT_TIMEOUT_S, autocommit=True) as connection:
             connection.execute(f"set statement_timeout = '{_LOCK_TIMEOUT_S}s'")
-            connection.execute("select pg_advisory_lock(%s)", (_LOCK_KEY,))
+            # Asked for again and again: a statement that waits for the lock would hold up CREATE INDEX CONCURRENTLY in
+            # the process that has it, which waits for every statement begun before.
+            while not _is_locked(connection):
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(f"another process has been migrating for {_LOCK_TIMEOUT_S} s")
+                time.sleep(_LOOK_AGAIN_S)
             yield connection
     except psycopg.Error as ex:
         raise StoreUnavailable(f"database not usable for migrations: {ex}") from ex
+
+
+def _is_locked(connection: psycopg.Connection) -> bool:
+    row = connection.execute("select pg_try_advisory_lock(%s)", (_LOCK_KEY,)).fetchone()
+    return row is not None and bool(row[0])

@@ -16,6 +16,9 @@ from todo_api.core.postgres import BoundedConnection, translated
 _POOL_TIMEOUT_S: Final = 0.5
 _CONNECT_TIMEOUT_S: Final = 2
 
+# A filtered page looks at no more todos than this, unless it may show more: some 5 ms of the database's time.
+_EXAMINED: Final = 10_000
+
 _GENERATION: Final = """
 select (select id from epoch), (select coalesce(sum(next_offset), 0)::bigint from applied)
 """
@@ -40,7 +43,10 @@ class Cursor(NamedTuple):
 
 
 class PageRows(NamedTuple):
-    """``body`` is a JSON array in UTF-8; ``next_cursor`` is None on the last page."""
+    """``body`` is a JSON array in UTF-8; ``next_cursor`` is None on the last page.
+
+    Filtered by ``completed`` a page may be short, even empty, and not the last.
+    """
 
     state: State
     body: bytes
@@ -95,17 +101,33 @@ class ReadStore:
     def stop(self, timeout_s: float) -> None:
         self._pool.close(timeout_s)
 
-    def read_page(self, limit: int, after: Cursor | None) -> PageRows:
-        """Return the ``limit`` newest todos below ``after``, and the state they show, from one snapshot."""
-        epoch, generation, body, has_more, last_at, last_id = self._row(
+    def read_page(
+        self,
+        limit: int,
+        after: Cursor | None,
+        *,
+        user_id: str | None = None,
+        completed: bool | None = None,
+    ) -> PageRows:
+        """Return the ``limit`` newest todos below ``after``, and the state they show, from one snapshot.
+
+        None is no filter. With ``completed`` at most 10,000 todos (``limit``, if that is more) are looked at; the next
+        cursor goes on behind them.
+        """
+        epoch, generation, body, last_at, last_id = self._row(
             self._read_page,
             {
                 "rows": limit,
                 "after_at": after.created_at if after else None,
                 "after_id": after.todo_id if after else None,
+                "user_id": user_id,
+                "completed": completed,
+                "examined": None if completed is None else max(_EXAMINED, limit),
             },
+            # A plan that is made for all parameters at once could not use an index for those that are null here.
+            prepare=False,
         )
-        cursor = Cursor(last_at, last_id) if has_more else None
+        cursor = Cursor(last_at, last_id) if last_at is not None else None
         return PageRows(State(epoch, generation), body.encode(), cursor)
 
     def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, int] | None:
@@ -150,14 +172,14 @@ class ReadStore:
         """Return if the database answers and has our schema."""
         self.state()
 
-    def _row(self, statement: bytes, parameters: dict[str, Any]) -> Any:
+    def _row(self, statement: bytes, parameters: dict[str, Any], *, prepare: bool = True) -> Any:
         # After a restart of the server each pooled connection fails once; reads are safe to repeat, so a second
         # connection is tried before the caller hears of it.
         for last_attempt in (False, True):
             with translated("reading"):
                 connection = self._pool.getconn()
                 try:
-                    return connection.execute(statement, parameters, prepare=True).fetchone()
+                    return connection.execute(statement, parameters, prepare=prepare).fetchone()
                 except Exception:
                     if last_attempt or not connection.broken:
                         raise
