@@ -1,5 +1,6 @@
 """The verbs of ``todo`` that work on a database."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import psycopg
@@ -7,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from scripts.cli import main
+from todo_api.core.migrations import migrate
 
 
 @pytest.fixture
@@ -105,15 +107,24 @@ def test_a_new_epoch_takes_the_place_of_the_old(todo, query):
     assert f"new epoch {after}" in output
 
 
-def test_an_empty_database_is_migrated(tmp_path, monkeypatch, postgres):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def empty_database_url(postgres):
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("create database empty_for_migrate")
-        try:
-            url = postgres.database_url("empty_for_migrate")
-            first = CliRunner().invoke(main, ["migrate"], env={"DATABASE_URL": url})
-            second = CliRunner().invoke(main, ["migrate"], env={"DATABASE_URL": url})
-        finally:
-            connection.execute("drop database empty_for_migrate with (force)")
+        yield postgres.database_url("empty_for_migrate")
+        connection.execute("drop database empty_for_migrate with (force)")
+
+
+def test_an_empty_database_is_migrated(tmp_path, monkeypatch, empty_database_url):
+    monkeypatch.chdir(tmp_path)
+    first = CliRunner().invoke(main, ["migrate"], env={"DATABASE_URL": empty_database_url})
+    second = CliRunner().invoke(main, ["migrate"], env={"DATABASE_URL": empty_database_url})
     assert "applied 0001" in first.output
     assert "nothing to do" in second.output
+
+
+def test_of_several_that_migrate_at_once_one_does_it_and_none_waits_for_ever(empty_database_url):
+    with ThreadPoolExecutor(3) as threads:
+        done = [threads.submit(migrate, empty_database_url) for _ in range(3)]
+        applied = [future.result(50) for future in done]
+    assert sorted(map(bool, applied)) == [False, False, True]
