@@ -66,13 +66,13 @@ class Bench:
         self._processes[name] = psutil.Process(pid)
 
     def fill(self, count: int) -> None:
-        """Append ``count`` commands: 35 % creates, 55 % updates, 10 % deletes, as in the fault suite."""
+        """Append ``count`` commands to the log."""
         publisher = make_publisher(
             "kafka", brokers=self._brokers, topic=TOPIC, partitions=PARTITIONS, redis_url="", timeout_s=30.0
         )
         publisher.start()
         try:
-            commands = _mixture(count)
+            commands = mixture(count)
             while chunk := [
                 Record(command.key, command.encode())
                 for command, _ in zip(commands, range(_CHUNK), strict=False)
@@ -164,7 +164,8 @@ def _applied(connection: psycopg.Connection[tuple[int]]) -> int:
     return row[0]
 
 
-def _mixture(count: int) -> Iterator[Command]:
+def mixture(count: int) -> Iterator[Command]:
+    """Yield ``count`` commands: 35 % creates, 55 % updates, 10 % deletes, as in the fault suite."""
     todos: list[UUID] = []
     for number in range(count):
         turn = number % 20

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -188,6 +189,62 @@ def compare(processes: int, rounds: int, seconds: int, peers: bool, markdown: bo
         f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; {versions}.\n"
         f"Medians over {rounds} x {seconds} s (smallest-largest); {CONNECTIONS} connections; "
         f"worker processes of each server: {processes}."
+    )
+
+
+@bench.command()
+@click.option(
+    "--processes",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 16),
+    help="API processes of each kind.",
+)
+@click.option(
+    "--seconds",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1, 600),
+    help="How long todos are created, and length of one load.",
+)
+@click.option(
+    "--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Interleaved rounds of load."
+)
+@click.option("--kafka", is_flag=True, help="Commands wait in Kafka, not in Valkey Streams.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+def freshness(processes: int, seconds: int, rounds: int, kafka: bool, markdown: bool) -> None:
+    """Show how soon writes are seen in the lists of every API process, and what they cost the readers.
+
+    Real servers, the worker and gunicorn in a temporary folder. First todos are created at 50 a second while each list
+    of each process is watched; then lists are loaded with and without 1,000 commands a second applied.
+    """
+    from scripts.bench.freshness import CONNECTIONS, reads_table, visibility_table
+    from scripts.bench.freshness import bench as started
+    from scripts.bench.load import Refused
+    from scripts.bench.measure import machine
+
+    click.echo("Starting servers", err=True)
+    try:
+        with started(processes, kafka=kafka) as measured:
+            click.echo("Creating todos", err=True)
+            began, spent_s = time.monotonic(), time.process_time()
+            seen = measured.visibility(seconds)
+            watching = (time.process_time() - spent_s) / (time.monotonic() - began)
+            shares = []
+            for number, each in enumerate(measured.rounds(rounds, seconds), 1):
+                click.echo(f"Round {number} of {rounds}", err=True)
+                shares.append(each)
+    except Refused as ex:
+        raise click.ClickException(str(ex)) from ex
+    click.echo("From the 202 to the last process, at 50 writes a second:")
+    _show(visibility_table(seen), markdown)
+    click.echo("While commands are applied:")
+    _show(reads_table(shares), markdown)
+    click.echo(
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; Python {platform.python_version()}, commands in "
+        f"{'Kafka' if kafka else 'Valkey Streams'}; API processes: {processes}.\n"
+        f"Writing and watching took {watching:.2f} cores for {seconds} s. Loads: medians over {rounds} x {seconds} s "
+        f"(smallest-largest), {CONNECTIONS} connections."
     )
 
 
