@@ -11,6 +11,7 @@ VERBS: Final = {
     "api": "Run the API against the environment's servers.",
     "worker": "Run the worker against the environment's servers.",
     "relay": "Run the relay that appends for all API processes of this machine.",
+    "health": "Ask the API on this machine whether it lives: exit code 0 or 1.",
     "migrate": "Bring the database to the schema this version needs.",
     "topics": "Create the Kafka topics, with their partitions.",
     "doctor": "Say what is wrong with this deployment, and how to mend it.",

@@ -1,0 +1,120 @@
+"""The compose files are valid, and what they name exists."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from dotenv import dotenv_values
+
+from config.settings import Settings, load_settings
+
+FOLDER = Path(__file__).parents[2] / "docker"
+FILES = sorted(FOLDER.glob("docker-compose*.yml"))
+# From github.com/compose-spec/compose-spec, Apache-2.0.
+SCHEMA = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
+NAMES = {spec.metadata["env"] for spec in Settings.__dataclass_fields__.values()}
+
+each_file = pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+
+
+def merged() -> dict[str, Any]:
+    services: dict[str, Any] = {}
+    for file in FILES:
+        for name, service in yaml.safe_load(file.read_text())["services"].items():
+            services[name] = services.get(name, {}) | service
+    return services
+
+
+@each_file
+def test_a_file_is_valid_by_the_compose_specification(file):
+    jsonschema.Draft7Validator(SCHEMA).validate(yaml.safe_load(file.read_text()))
+
+
+@pytest.mark.parametrize("name", sorted(merged()))
+def test_a_service_depends_on_services_in_a_state_they_can_reach(name):
+    services = merged()
+    for other, wanted in services[name].get("depends_on", {}).items():
+        condition = wanted["condition"]
+        if condition == "service_healthy":
+            assert "test" in services[other].get("healthcheck", {}) or is_ours(services[other])
+        if condition == "service_completed_successfully":
+            assert services[other]["command"][0] in {"migrate", "topics"}
+
+
+def is_ours(service: dict[str, Any]) -> bool:
+    return "todo-api" in service["image"]
+
+
+OURS = sorted(name for name, service in merged().items() if is_ours(service))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_have_no_more_rights_than_they_need(name):
+    service = merged()[name]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "container_name" not in service
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_are_given_settings_that_exist_and_parse(name):
+    service = merged()[name]
+    environment = {key: filled_in(str(value)) for key, value in service["environment"].items()}
+    assert set(environment) <= NAMES
+    role = service["command"][0]
+    load_settings(
+        role if role in ("api", "worker") else "tool", environment | {"JWT_SECRET": "0123456789abcdef" * 3}
+    )
+
+
+def filled_in(text: str) -> str:
+    """A value as compose sees it with nothing in the environment."""
+    return re.sub(r"\$\{\w+(?::-([^}]*)|:\?[^}]*)?\}", lambda match: match[1] or "", text)
+
+
+@each_file
+def test_ports_of_the_stores_are_for_this_machine_only(file):
+    for name, service in yaml.safe_load(file.read_text())["services"].items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:") or name == "nginx"
+
+
+def test_the_pools_of_all_replicas_fit_into_postgresql():
+    services = merged()
+    (allowed,) = re.findall(r"max_connections=(\d+)", str(services["postgres"]["command"]))
+    needed = services["api"]["deploy"]["replicas"] * int(services["api"]["environment"]["DB_POOL_SIZE"])
+    needed += services["worker"]["deploy"]["replicas"] * 2
+    assert needed + 20 <= int(allowed), "and some for people, and for a migration"
+
+
+def test_every_variable_of_nginx_is_set_and_every_file_mounted_is_there():
+    nginx = merged()["nginx"]
+    used = set()
+    for template in (FOLDER / "nginx" / "templates").glob("*.template"):
+        used |= set(re.findall(r"\$\{(\w+)\}", template.read_text()))
+    assert used == set(nginx["environment"]) - {"NGINX_ENVSUBST_OUTPUT_DIR"}
+    for service in merged().values():
+        for volume in service.get("volumes", []):
+            if volume.startswith("./"):
+                assert (FOLDER / volume.split(":")[0]).exists(), volume
+
+
+def test_kafka_tells_containers_and_this_machine_where_each_can_reach_it():
+    kafka = merged()["kafka"]
+    assert "CONTAINERS://kafka:19092" in kafka["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    assert "HOST://localhost:9092" in kafka["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    assert kafka["ports"] == ["127.0.0.1:9092:9092"]
+    assert merged()["api"]["environment"]["KAFKA_BROKERS"] == "kafka:19092"
+
+
+def test_the_example_of_the_settings_needs_only_a_secret():
+    values = {name: value or "" for name, value in dotenv_values(FOLDER / ".env.example").items()}
+    assert values["JWT_SECRET"] == ""
+    assert set(values) <= NAMES
+    load_settings("api", values | {"JWT_SECRET": "0123456789abcdef" * 3})
