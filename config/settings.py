@@ -240,6 +240,9 @@ class Settings:
         _integer(1, 1_000_000),
         "100",
     )
+    idempotency_hours: int = _setting(
+        "IDEMPOTENCY_HOURS", "How long at least an `Idempotency-Key` is remembered", _integer(1, 720), "24"
+    )
     log_level: str = _setting(
         "LOG_LEVEL",
         "`debug`, `info`, `warning` or `error`",

@@ -45,7 +45,7 @@ def clean_environment() -> None:
     for name in list(os.environ):
         if name.startswith(("DATABASE_", "DB_", "REDIS_", "KAFKA_", "JWT_", "CACHE_", "PAGE_")) or name in {
             "COMMAND_LOG", "HTTP_PORT", "LIST_MAX", "READY_REQUIRES", "WEB_CONCURRENCY", "DLQ_LIMIT",
-            "WORKER_BATCH_MAX", "LOG_LEVEL", "LOG_FORMAT", "PUBLISHER_SOCKET",
+            "WORKER_BATCH_MAX", "IDEMPOTENCY_HOURS", "LOG_LEVEL", "LOG_FORMAT", "PUBLISHER_SOCKET",
         }:  # fmt: skip
             del os.environ[name]
 

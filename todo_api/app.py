@@ -25,6 +25,7 @@ from todo_api.health import Health, Monitor, Readiness, Ready
 from todo_api.hit_path import HitPath
 from todo_api.if_applied import IfApplied
 from todo_api.instance import Metrics, Status
+from todo_api.intake import CommandIntake
 from todo_api.jwks import PublicKeys
 from todo_api.measured_publisher import MeasuredPublisher
 from todo_api.operations import FateReader, OperationItem
@@ -38,7 +39,7 @@ from todo_api.request_body import UnreadBody
 from todo_api.request_ids import RequestIdHeader
 from todo_api.service import Part, Service
 from todo_api.telemetry import Telemetry
-from todo_api.todos import CommandIntake, TodoCollection, TodoItem, TodoReader
+from todo_api.todos import TodoCollection, TodoItem, TodoReader
 from todo_api.version_alias import VersionAlias
 from todo_api.web_pages import add_web_pages
 

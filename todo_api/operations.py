@@ -10,7 +10,16 @@ from todo_api.auth import Verifier
 from todo_api.core.command_log import Position
 from todo_api.core.operation_id import InvalidOperationId, OperationIds
 from todo_api.core.store import Fate
-from todo_api.problems import COMMAND_ID_REUSED, NO_SUCH_TODO, NOT_FOUND, NOT_OWNER, Problem, ProblemType
+from todo_api.problems import (
+    COMMAND_ID_REUSED,
+    IDEMPOTENCY_KEY_REUSED,
+    NO_SUCH_TODO,
+    NOT_FOUND,
+    NOT_OWNER,
+    PRECONDITION_FAILED,
+    Problem,
+    ProblemType,
+)
 
 _RETRY_AFTER_S: Final = 1
 # The worker's reasons (todo_worker.fold.Reason), as the problem a synchronous answer would have been.
@@ -18,6 +27,8 @@ _PROBLEMS: Final[dict[str, ProblemType]] = {
     "no_such_todo": NO_SUCH_TODO,
     "not_owner": NOT_OWNER,
     "command_id_reused": COMMAND_ID_REUSED,
+    "idempotency_key_reused": IDEMPOTENCY_KEY_REUSED,
+    "precondition_failed": PRECONDITION_FAILED,
 }
 
 

@@ -166,6 +166,20 @@ COMMAND_ID_REUSED: Final = ProblemType(
     "The log holds two different commands under one id. The first took effect, this one did not.",
     "Send the request again.",
 )
+IDEMPOTENCY_KEY_REUSED: Final = ProblemType(
+    422,
+    "idempotency-key-reused",
+    "The idempotency key was used before, for another request",
+    "One Idempotency-Key stands for one request: its method, todo, fields and If-Match. The first one counts.",
+    "Send a new request with a new key. Repeat a key only to send the same request again.",
+)
+PRECONDITION_FAILED: Final = ProblemType(
+    412,
+    "precondition-failed",
+    "The todo was not in a state that If-Match names",
+    "The todo was changed after the state was read whose ETag the request names.",
+    "Read the todo again, and send the change with the ETag that it has now.",
+)
 
 PROBLEM_TYPES: Final = {
     kind.name: kind for kind in tuple(globals().values()) if isinstance(kind, ProblemType)

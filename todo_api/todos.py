@@ -1,33 +1,28 @@
 """The todos over HTTP: the list, one todo, and the commands that create, change and delete."""
 
 import re
-import zlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final, Protocol
 from uuid import UUID
 
 import falcon
-import ujson
 from falcon import Request, Response
 
 from todo_api.auth import Verifier
-from todo_api.core.command_log import Position, Publisher, Record
-from todo_api.core.commands import Command, Kind
-from todo_api.core.ids import uuid7
-from todo_api.core.operation_id import OperationIds
+from todo_api.core.command_log import Position
+from todo_api.core.commands import Kind
 from todo_api.core.store import State
 from todo_api.cursors import CursorSigner, InvalidCursor
 from todo_api.if_applied import IfApplied
+from todo_api.intake import CommandIntake, new_command
 from todo_api.page_answer import PRIVATE, PageAnswers, matches
 from todo_api.pages import PageKey, Pages
 from todo_api.problems import INVALID_PARAMETER, NOT_FOUND, Problem
 from todo_api.request_body import read_json
 from todo_api.todo_fields import TodoFields, changed_fields, new_todo
+from todo_api.write_headers import idempotency_key, if_match, refuse_if_match
 
 LIMIT_MAX: Final = 1000
-# When the worker keeps up, a command is applied well within this time.
-_RETRY_AFTER_S: Final = 1
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,3}")
 # UUID() also takes braces, prefixes and missing hyphens; one todo has one path.
 _TODO_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -37,43 +32,14 @@ _NO_FIELDS: Final = TodoFields(None, None, None)
 class TodoReader(Protocol):
     """Reads one todo (``core.store.ReadStore``)."""
 
-    def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, int] | None:
-        """Return the todo as JSON and its version, or None; not older than ``applied``.
+    def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, str] | None:
+        """Return the todo as JSON and its version tag, or None; not older than ``applied``.
 
         Blocks at most about 1.5 s. Raises StoreUnavailable, NotYetApplied.
         """
 
     def state_with(self, applied: Sequence[Position]) -> State:
         """Return a state that includes the commands at these positions. Blocks and raises as ``read_todo``."""
-
-
-class CommandIntake:
-    """Turns a request into a command that is in the log, or raises. All writes pass here."""
-
-    def __init__(self, publisher: Publisher, operation_ids: OperationIds) -> None:
-        self._publisher = publisher
-        self._operation_ids = operation_ids
-
-    def accept(
-        self, resp: Response, kind: Kind, todo_id: UUID, user_id: str, fields: TodoFields, message: str
-    ) -> None:
-        """Publish and answer 202. Raises LogUnavailable: then it is not known whether the command is in the log."""
-        command = Command(
-            kind=kind,
-            command_id=uuid7(),
-            todo_id=todo_id,
-            user_id=user_id,
-            issued_at=datetime.now(UTC),
-            title=fields.title,
-            description=fields.description,
-            completed=fields.completed,
-        )
-        position = self._publisher.publish(Record(command.key, command.encode()))
-        operation = self._operation_ids.encode(position, user_id)
-        resp.status = falcon.HTTP_202
-        resp.data = ujson.dumps({"id": str(todo_id), "message": message, "operation": operation}).encode()
-        resp.set_header("Operation-Location", f"/operations/{operation}")
-        resp.set_header("Retry-After", str(_RETRY_AFTER_S))
 
 
 class TodoCollection:
@@ -111,10 +77,11 @@ class TodoCollection:
 
     def on_post(self, req: Request, resp: Response) -> None:
         user_id = self._verifier.verify(req.auth)
-        fields = new_todo(read_json(req))
-        todo_id = uuid7()
-        self._intake.accept(resp, Kind.CREATE, todo_id, user_id, fields, "todo creation queued")
-        resp.set_header("Location", f"/todos/{todo_id}")
+        key = idempotency_key(req)
+        refuse_if_match(req)
+        command = new_command(Kind.CREATE, user_id, new_todo(read_json(req)), idempotency_key=key)
+        self._intake.accept(resp, command, "todo creation queued")
+        resp.set_header("Location", f"/todos/{command.todo_id}")
 
     def _key(self, req: Request) -> PageKey:
         limit, after = _parameter(req, "limit"), _parameter(req, "after")
@@ -163,8 +130,7 @@ class TodoItem:
         if found is None:
             raise _no_such_todo()
         body, version = found
-        # The version alone could come again, with other contents, after a backup was restored.
-        etag = f'"{version}-{zlib.crc32(body):08x}"'
+        etag = f'"{version}"'
         resp.set_header("ETag", etag)
         resp.set_header("Cache-Control", "no-cache")
         if_none_match = req.get_header("If-None-Match")
@@ -176,17 +142,21 @@ class TodoItem:
     on_head = on_get
 
     def on_put(self, req: Request, resp: Response, todo_id: str) -> None:
-        user_id = self._verifier.verify(req.auth)
-        target = _todo_id(todo_id)
-        fields = changed_fields(read_json(req))
-        self._intake.accept(resp, Kind.UPDATE, target, user_id, fields, "todo update queued")
+        self._change(req, resp, Kind.UPDATE, todo_id, "todo update queued")
 
     # What is left out keeps its value in both: PUT has always worked like this here.
     on_patch = on_put
 
     def on_delete(self, req: Request, resp: Response, todo_id: str) -> None:
+        self._change(req, resp, Kind.DELETE, todo_id, "todo deletion queued")
+
+    def _change(self, req: Request, resp: Response, kind: Kind, todo_id: str, message: str) -> None:
         user_id = self._verifier.verify(req.auth)
-        self._intake.accept(resp, Kind.DELETE, _todo_id(todo_id), user_id, _NO_FIELDS, "todo deletion queued")
+        target = _todo_id(todo_id)
+        key, versions = idempotency_key(req), if_match(req)
+        fields = changed_fields(read_json(req)) if kind is Kind.UPDATE else _NO_FIELDS
+        command = new_command(kind, user_id, fields, todo_id=target, idempotency_key=key, if_match=versions)
+        self._intake.accept(resp, command, message)
 
 
 def _todo_id(text: str) -> UUID:

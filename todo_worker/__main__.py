@@ -57,7 +57,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         kafka_client=settings.kafka_client,
         timeout_s=_DEAD_LETTER_TIMEOUT_S,
     )
-    applier = Applier(settings.database_url, log=consumer.log)
+    applier = Applier(settings.database_url, log=consumer.log, idempotency_hours=settings.idempotency_hours)
     cache = PageCache(settings.redis_url, pool_size=2, ttl_s=settings.cache_ttl_sec)
     worker = Worker(
         consumer,

@@ -1,5 +1,6 @@
 """Apply one batch of commands to PostgreSQL in one transaction, behind the fence."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from todo_api.core.commands import Command
 from todo_api.core.errors import FenceLost
 from todo_api.core.postgres import PatientConnection, translated
 from todo_worker import statements as sql
-from todo_worker.fold import Outcome, Source, TodoState, fold
+from todo_worker.fold import Earlier, Outcome, Source, TodoState, fold
+from todo_worker.idempotency import IdempotencyKeys, KeyTaken
 from todo_worker.rings import DELETED, REJECTED, SEEN, RingClock
+
+log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S: Final = 2
 # The server ends a transaction whose worker is frozen, so that the locks on ``applied`` do not outlive it; waiting for
@@ -61,11 +65,12 @@ class Applier:
     PostgreSQL does not do its part; then nothing, or everything, of the batch took effect: read ``progress`` again.
     """
 
-    def __init__(self, database_url: str, *, log: str) -> None:
+    def __init__(self, database_url: str, *, log: str, idempotency_hours: int) -> None:
         self._database_url = database_url
         self._log = log
         self._connection: PatientConnection | None = None
         self._rings = RingClock(SEEN, DELETED, REJECTED)
+        self._keys = IdempotencyKeys(idempotency_hours)
 
     def progress(self, partitions: Sequence[int]) -> dict[int, Progress]:
         """Return how far each partition is applied; a partition nobody applied yet begins at 0."""
@@ -86,6 +91,16 @@ class Applier:
 
         Raises FenceLost, and changes nothing, when a partition is not where its batch starts.
         """
+        if self._keys.is_turn_due:
+            with self._transaction("emptying a slot of idempotency keys") as connection:
+                self._keys.turn(connection)
+        while True:
+            try:
+                return self._apply(batches)
+            except KeyTaken:
+                log.info("idempotency key taken meanwhile", extra={"event": "worker.key_taken"})
+
+    def _apply(self, batches: Sequence[PartitionBatch]) -> Applied:
         with self._transaction("applying") as connection:
             partition_ids, now_s = self._lock(connection, batches)
             self._rings.advance(connection, now_s)
@@ -94,10 +109,15 @@ class Applier:
                 for batch in batches
                 for offset, command in batch.commands
             ]
-            outcome = fold(commands, *self._known(connection, [command for _, command in commands]))
+            keyed = [command.command_id for _, command in commands if command.has_idempotency_key]
+            key_slot, earlier = self._keys.find(connection, keyed) if keyed else (None, {})
+            states, seen = self._known(connection, [command for _, command in commands])
+            outcome = fold(commands, states, earlier | seen)
+            if key_slot is not None and outcome.keyed:
+                self._keys.remember(connection, key_slot, outcome.keyed)
             self._write(connection, outcome, now_s)
             self._advance(connection, batches)
-            taken = len(outcome.seen)
+            taken = len(outcome.seen) + len(outcome.keyed)
         return Applied(len(outcome.changed), len(outcome.rejected), len(commands) - taken)
 
     def close(self) -> None:
@@ -120,10 +140,10 @@ class Applier:
     @staticmethod
     def _known(
         connection: psycopg.Connection[Any], commands: Sequence[Command]
-    ) -> tuple[dict[UUID, TodoState], dict[UUID, int]]:
+    ) -> tuple[dict[UUID, TodoState], dict[UUID, Earlier]]:
         todo_ids = list({command.todo_id for command in commands})
         states: dict[UUID, TodoState] = {}
-        seen: dict[UUID, int] = {}
+        seen: dict[UUID, Earlier] = {}
         if not commands:
             return states, seen
         for exists, statement in ((False, sql.DELETED), (True, sql.TODOS)):
@@ -131,8 +151,11 @@ class Applier:
             for todo_id, user_id, partition_id, offset in rows:
                 source = Source(partition_id, offset)
                 states[todo_id] = TodoState(user_id=user_id, source=source, existed=exists, exists=exists)
-        command_ids = [command.command_id for command in commands]
-        seen.update(connection.execute(sql.SEEN, {"ids": command_ids}, binary=True).fetchall())
+        command_ids = [command.command_id for command in commands if not command.has_idempotency_key]
+        for command_id, fingerprint, reason in connection.execute(
+            sql.SEEN, {"ids": command_ids}, binary=True
+        ):
+            seen[command_id] = Earlier.read(fingerprint, reason)
         return states, seen
 
     @staticmethod
@@ -157,7 +180,8 @@ class Applier:
                     {
                         "slot": SEEN.slot(now_s),
                         "ids": list(outcome.seen),
-                        "fingerprints": list(outcome.seen.values()),
+                        "fingerprints": [first.fingerprint for first in outcome.seen.values()],
+                        "reasons": [first.reason for first in outcome.seen.values()],
                     },
                 )
 

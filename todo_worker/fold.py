@@ -5,14 +5,15 @@ todos' present states can be read once, every command of the batch be played on 
 outcome be written with a handful of set-based statements, however often one todo occurs in the batch.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
-from todo_api.core.commands import Command, Kind
+from todo_api.core.commands import ANY_VERSION, Command, Kind
+from todo_api.core.todo import version_tag
 
 
 class Reason(StrEnum):
@@ -21,6 +22,8 @@ class Reason(StrEnum):
     NO_SUCH_TODO = "no_such_todo"
     NOT_OWNER = "not_owner"
     COMMAND_ID_REUSED = "command_id_reused"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    PRECONDITION_FAILED = "precondition_failed"
 
 
 class Source(NamedTuple):
@@ -28,6 +31,18 @@ class Source(NamedTuple):
 
     partition_id: int
     offset: int
+
+
+class Earlier(NamedTuple):
+    """What became of a command id: the fingerprint of its first command, and why that was rejected if it was."""
+
+    fingerprint: int
+    reason: Reason | None
+
+    @classmethod
+    def read(cls, fingerprint: int, reason: str | None) -> "Earlier":
+        """Return what was stored."""
+        return cls(fingerprint, None if reason is None else Reason(reason))
 
 
 @dataclass(slots=True)
@@ -52,37 +67,44 @@ class TodoState:
 
 @dataclass(slots=True)
 class Outcome:
-    """What to write: the states of the todos that changed, the rejected commands, the command ids to remember."""
+    """What to write: the states of the todos that changed, the rejected commands, the command ids to remember.
+
+    Ids that come from an idempotency key are in ``keyed``, all others in ``seen``.
+    """
 
     changed: dict[UUID, TodoState] = field(default_factory=dict)
     rejected: list[tuple[Source, Command, Reason]] = field(default_factory=list)
-    seen: dict[UUID, int] = field(default_factory=dict)
+    seen: dict[UUID, Earlier] = field(default_factory=dict)
+    keyed: dict[UUID, Earlier] = field(default_factory=dict)
 
 
 def fold(
     commands: Iterable[tuple[Source, Command]],
     states: Mapping[UUID, TodoState],
-    seen: Mapping[UUID, int],
+    earlier: Mapping[UUID, Earlier],
 ) -> Outcome:
     """Play ``commands`` (in offset order within each partition) on ``states``.
 
     ``states`` holds every todo that the commands name and the database knows, alive or deleted; its values are
-    changed in place. ``seen`` holds the fingerprints of command ids that took effect before the batch.
+    changed in place. ``earlier`` holds the command ids that were applied or rejected before the batch.
     """
     outcome = Outcome()
     known = dict(states)
     for source, command in commands:
         fingerprint = command.fingerprint()
-        earlier = outcome.seen.get(command.command_id, seen.get(command.command_id))
-        if earlier is not None:
-            if earlier != fingerprint:
-                outcome.rejected.append((source, command, Reason.COMMAND_ID_REUSED))
-            continue  # the same record a second time: it took effect already
+        memory = outcome.keyed if command.has_idempotency_key else outcome.seen
+        first = memory.get(command.command_id) or earlier.get(command.command_id)
+        if first is not None:
+            # The same request a second time: it took effect already, or gets the same refusal.
+            reason = first.reason if first.fingerprint == fingerprint else _reused(command)
+            if reason is not None:
+                outcome.rejected.append((source, command, reason))
+            continue
         state = known.get(command.todo_id)
         if state is not None and _shows(state.source, source):
             continue  # the log is being read again from before what this todo shows
-        outcome.seen[command.command_id] = fingerprint
         reason = _refusal(command, state)
+        memory[command.command_id] = Earlier(fingerprint, reason)
         if reason is not None:
             outcome.rejected.append((source, command, reason))
         elif command.kind is Kind.CREATE:
@@ -106,7 +128,17 @@ def _refusal(command: Command, state: TodoState | None) -> Reason | None:
         return Reason.NOT_OWNER
     if command.kind is not Kind.CREATE and (state is None or not state.exists):
         return Reason.NO_SUCH_TODO
+    if command.if_match is not None and state is not None and not _is_in_one_of(state, command.if_match):
+        return Reason.PRECONDITION_FAILED
     return None
+
+
+def _is_in_one_of(state: TodoState, versions: Sequence[str]) -> bool:
+    return ANY_VERSION in versions or version_tag(*state.source) in versions
+
+
+def _reused(command: Command) -> Reason:
+    return Reason.IDEMPOTENCY_KEY_REUSED if command.has_idempotency_key else Reason.COMMAND_ID_REUSED
 
 
 def _created(source: Source, command: Command) -> TodoState:

@@ -34,7 +34,7 @@ where todo_id = any(%(ids)b::uuid[])
 order by todo_id, source_offset desc
 """
 
-SEEN: Final = "select command_id, fingerprint from seen where command_id = any(%(ids)b::uuid[])"
+SEEN: Final = "select command_id, fingerprint, reason from seen where command_id = any(%(ids)b::uuid[])"
 
 INSERT: Final = """
 insert into todos
@@ -79,8 +79,8 @@ on conflict do nothing
 """
 
 REMEMBER_SEEN: Final = """
-insert into seen (slot, command_id, fingerprint)
-select %(slot)s, * from unnest(%(ids)b::uuid[], %(fingerprints)b::bigint[])
+insert into seen (slot, command_id, fingerprint, reason)
+select %(slot)s, * from unnest(%(ids)b::uuid[], %(fingerprints)b::bigint[], %(reasons)b::text[])
 on conflict do nothing
 """
 

@@ -21,7 +21,7 @@ LOG = "test:todo-commands"
 
 @pytest.fixture
 def applier(database_url: str) -> Iterator[Applier]:
-    applier = Applier(database_url, log=LOG)
+    applier = Applier(database_url, log=LOG, idempotency_hours=24)
     applier.progress([0, 1])
     yield applier
     applier.close()
@@ -101,7 +101,7 @@ def test_a_batch_that_does_not_start_where_the_partition_is_changes_nothing(
 
 
 def test_of_two_workers_with_the_same_batch_one_applies_it(applier: Applier, database_url: str) -> None:
-    other = Applier(database_url, log=LOG)
+    other = Applier(database_url, log=LOG, idempotency_hours=24)
     work = batch(create())
     applier.apply([work])
     with pytest.raises(FenceLost):
@@ -222,7 +222,7 @@ def test_a_clock_that_steps_back_empties_nothing(database_url: str) -> None:
 
 
 def test_a_database_that_is_away_is_unavailable_and_comes_back_by_itself(own_postgres: Any) -> None:
-    applier = Applier(own_postgres.url, log=LOG)
+    applier = Applier(own_postgres.url, log=LOG, idempotency_hours=24)
     assert applier.progress([0]) == {0: Progress(0, 0)}
     own_postgres.process.kill()
     with pytest.raises(StoreUnavailable):

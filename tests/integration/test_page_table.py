@@ -40,7 +40,7 @@ class Process:
     def __init__(self, database_url: str, redis_url: str, **options: Any) -> None:
         self.store = CountingStore(database_url, pool_size=2)
         self.cache = PageCache(redis_url, pool_size=4, ttl_s=60)
-        self.applier = Applier(database_url, log="test")
+        self.applier = Applier(database_url, log="test", idempotency_hours=24)
         settings = {"poll_s": 0.01, "pages_max": 8, "bytes_max": 1_000_000, "stale_max_s": 300.0} | options
         self.table = PageTable(
             StateSource(self.cache, self.store, store_poll_s=0.05),
@@ -201,7 +201,7 @@ def test_a_page_that_must_include_a_write_is_read_again_when_it_is_older(
 def test_a_state_includes_a_command_only_when_its_own_partition_got_there(database_url: str) -> None:
     store = ReadStore(database_url, pool_size=1)
     store.start()
-    applier = Applier(database_url, log="test")
+    applier = Applier(database_url, log="test", idempotency_hours=24)
     start = applier.progress([0, 1])
     commands = [(offset, create(at_s=offset)) for offset in range(3)]
     applier.apply([PartitionBatch(1, start[1], Progress(3, 0), commands)])

@@ -46,7 +46,7 @@ class Rig:
 
     def make(self, **options: Any) -> Worker:
         consumer = StreamsConsumer(self.redis_url, TOPIC, PARTITIONS)
-        applier = Applier(self.database_url, log=consumer.log)
+        applier = Applier(self.database_url, log=consumer.log, idempotency_hours=24)
         dead_letters = make_dead_letter_publisher(
             "streams", brokers=(), topic=TOPIC, redis_url=self.redis_url, timeout_s=1.5
         )
@@ -135,7 +135,7 @@ def test_workers_that_read_the_same_partitions_apply_each_command_once(rig: Rig)
 
 
 def test_poison_goes_to_the_dead_letters_with_its_bytes_and_reason_and_stops_nothing(rig: Rig) -> None:
-    poison = [b"\xff\xfe", b"not json", b'{"v":2}', b"[" * 5000, b"null"]
+    poison = [b"\xff\xfe", b"not json", b'{"v":3}', b"[" * 5000, b"null"]
     for index, value in enumerate(poison):
         rig.send_raw(b"key", value)
         rig.send(create(title=f"good {index}"))
@@ -145,7 +145,7 @@ def test_poison_goes_to_the_dead_letters_with_its_bytes_and_reason_and_stops_not
     assert [letter.value for letter in letters] == poison
     headers = [dict(letter.headers) for letter in letters]
     assert {header["todo-log"] for header in headers} == {b"streams:todo-commands"}
-    assert headers[2]["todo-reason"].startswith(b"unknown version 2")
+    assert headers[2]["todo-reason"].startswith(b"unknown version 3")
     assert headers[0]["trace"] == b"t1"
     assert len(rig.titles()) == len(poison)
 

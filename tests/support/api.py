@@ -80,14 +80,14 @@ class MemoryPages:
 
 
 class MemoryTodos:
-    """Todos by id, as (body, version). Commands below ``next_offset`` are applied."""
+    """Todos by id, as (body, version tag). Commands below ``next_offset`` are applied."""
 
     def __init__(self) -> None:
         self.next_offset = 0
-        self.todos: dict[UUID, tuple[bytes, int]] = {}
+        self.todos: dict[UUID, tuple[bytes, str]] = {}
         self.failure: Exception | None = None
 
-    def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, int] | None:
+    def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, str] | None:
         self.state_with(applied)
         return self.todos.get(todo_id)
 

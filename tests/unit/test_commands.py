@@ -6,9 +6,10 @@ import ujson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.commands import create, delete, update
-from todo_api.core.commands import decode
+from tests.support.commands import create, delete, keyed, update
+from todo_api.core.commands import ANY_VERSION, decode
 from todo_api.core.errors import InvalidCommand
+from todo_api.core.ids import uuid7
 
 titles = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=200).filter(
     lambda title: title.strip() == title
@@ -28,6 +29,37 @@ def test_updates_and_deletes_come_back_too(make: Any) -> None:
     assert decode(command.encode()) == command
 
 
+@pytest.mark.parametrize("versions", [(), (ANY_VERSION,), ("3-17", "3-18")])
+def test_a_condition_comes_back_too(versions: tuple[str, ...]) -> None:
+    command = update(create().todo_id, title="x", if_match=versions)
+    assert decode(command.encode()) == command
+
+
+OF_VERSION_1 = (
+    '{"v":1,"kind":"update","command_id":"018f0000-0000-7000-8000-000000000001",'
+    '"todo_id":"018f0000-0000-7000-8000-000000000002","user_id":"ann","issued_at_us":1767225600000000,'
+    '"title":"té","description":null,"completed":true}'
+).encode()
+
+
+def test_what_the_version_before_wrote_is_decoded_and_has_the_fingerprint_it_had() -> None:
+    command = decode(OF_VERSION_1)
+    assert (command.title, command.completed, command.if_match) == ("té", True, None)
+    assert command.fingerprint() == 358839650380665126
+
+
+def test_only_a_command_that_needs_the_new_version_says_so() -> None:
+    assert decode(OF_VERSION_1).encode() == OF_VERSION_1
+    assert ujson.loads(update(create().todo_id, title="x", if_match=()).encode())["v"] == 2
+
+
+def test_an_id_from_a_key_is_told_from_all_others() -> None:
+    command = create()
+    assert not command.has_idempotency_key
+    assert not replace(command, command_id=uuid7()).has_idempotency_key
+    assert keyed(command, "k").has_idempotency_key
+
+
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_are_an_invalid_command_and_nothing_worse(value: bytes) -> None:
     with pytest.raises(InvalidCommand):
@@ -40,7 +72,8 @@ WIRE = ujson.loads(create().encode())
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"v": 2}, "unknown version 2"),
+        ({"v": 3}, "unknown version 3"),
+        ({"v": 0}, "unknown version 0"),
         ({"v": 9, "kind": "archive"}, "unknown version 9"),
         ({"kind": "archive"}, "kind"),
         ({"kind": "delete"}, "a delete has no contents"),
@@ -59,6 +92,9 @@ WIRE = ujson.loads(create().encode())
         ({"issued_at_us": -1}, "issued_at_us"),
         ({"issued_at_us": 10**18}, "issued_at_us"),
         ({"completed": "yes"}, "completed"),
+        ({"if_match": ["1-1"]}, "a create has no condition"),
+        ({"if_match": [7]}, "if_match"),
+        ({"if_match": "*"}, "if_match"),
     ],
 )
 def test_a_command_that_cannot_be_applied_is_invalid_and_says_why(
@@ -96,5 +132,7 @@ def test_the_fingerprint_depends_on_the_payload_and_on_nothing_else() -> None:
         replace(command, completed=True),
         replace(command, user_id="bob"),
         replace(command, todo_id=create().todo_id),
+        replace(command, if_match=()),
+        replace(command, if_match=("1-1",)),
     ]
     assert len({command.fingerprint(), *(other.fingerprint() for other in different)}) == len(different) + 1

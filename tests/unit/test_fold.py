@@ -1,14 +1,17 @@
 """The fold against a model: what a batch does must be what its commands do one after the other."""
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.commands import create, delete, update
-from todo_api.core.commands import Command, Kind
-from todo_worker.fold import Outcome, Reason, Source, TodoState, fold
+from tests.support.commands import create, delete, keyed, update
+from todo_api.core.commands import ANY_VERSION, Command, Kind
+from todo_worker.fold import Earlier, Outcome, Reason, Source, TodoState, fold
 
 IDS = [UUID(int=number) for number in (1, 2, 3)]
 
@@ -80,15 +83,84 @@ def test_a_record_that_is_in_the_log_twice_takes_effect_once() -> None:
     command = update(IDS[0], title="x")
     outcome = fold(at(command, update(IDS[0], title="y"), command), {IDS[0]: alive()}, {})
     assert outcome.changed[IDS[0]].title == "y"
-    seen = {command.command_id: command.fingerprint()}
-    assert not fold(at(command), {IDS[0]: alive()}, seen).changed
+    earlier = {command.command_id: Earlier(command.fingerprint(), None)}
+    assert not fold(at(command), {IDS[0]: alive()}, earlier).changed
 
 
 def test_a_command_id_with_another_payload_is_rejected() -> None:
     command = create(IDS[0])
-    outcome = fold(at(command), {}, {command.command_id: command.fingerprint() + 1})
+    outcome = fold(at(command), {}, {command.command_id: Earlier(command.fingerprint() + 1, None)})
     assert reasons(outcome) == [Reason.COMMAND_ID_REUSED]
     assert not outcome.changed
+
+
+def test_an_idempotency_key_with_another_payload_is_rejected_and_with_the_same_is_done() -> None:
+    first = keyed(create(IDS[0], title="a"), "k")
+    again, other = replace(first, issued_at=first.issued_at + timedelta(days=1)), replace(first, title="b")
+    outcome = fold(at(first, again, other), {}, {})
+    assert outcome.changed[IDS[0]].title == "a"
+    assert outcome.rejected == [(Source(1, 2), other, Reason.IDEMPOTENCY_KEY_REUSED)]
+    assert outcome.keyed == {first.command_id: Earlier(first.fingerprint(), None)}
+    assert not outcome.seen
+
+
+def test_a_key_covers_all_methods_and_todos_of_its_user_and_of_nobody_else() -> None:
+    commands = at(
+        keyed(create(IDS[0]), "k"),
+        keyed(update(IDS[0], title="x"), "k"),
+        keyed(create(IDS[1]), "k"),
+        keyed(create(IDS[2], user="eve"), "k"),
+    )
+    outcome = fold(commands, {}, {})
+    assert reasons(outcome) == [Reason.IDEMPOTENCY_KEY_REUSED] * 2
+    assert set(outcome.changed) == {IDS[0], IDS[2]}
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_a_rejected_command_that_comes_again_is_rejected_again_for_the_same_reason(key: str | None) -> None:
+    command = delete(IDS[0]) if key is None else keyed(delete(IDS[0]), key)
+    outcome = fold(at(command, create(IDS[0]), command), {}, {})
+    assert reasons(outcome) == [Reason.NO_SUCH_TODO] * 2
+    assert outcome.changed[IDS[0]].exists
+    earlier = outcome.seen | outcome.keyed
+    assert reasons(fold(at(command, first=9), {IDS[0]: alive()}, earlier)) == [Reason.NO_SUCH_TODO]
+
+
+@pytest.mark.parametrize("versions", [("1-7",), ("9-9", "1-7"), (ANY_VERSION,)])
+def test_a_condition_that_holds_lets_the_command_through(versions: tuple[str, ...]) -> None:
+    for command in (update(IDS[0], title="x", if_match=versions), delete(IDS[0], if_match=versions)):
+        outcome = fold(at(command, first=8), {IDS[0]: alive(offset=7)}, {})
+        assert (reasons(outcome), set(outcome.changed)) == ([], {IDS[0]})
+
+
+@pytest.mark.parametrize("versions", [("1-6",), ("2-7",), ("1-70", "11-7"), ()])
+def test_a_condition_that_does_not_hold_rejects_the_command(versions: tuple[str, ...]) -> None:
+    for command in (update(IDS[0], title="x", if_match=versions), delete(IDS[0], if_match=versions)):
+        outcome = fold(at(command, first=8), {IDS[0]: alive(offset=7)}, {})
+        assert (reasons(outcome), set(outcome.changed)) == ([Reason.PRECONDITION_FAILED], set())
+
+
+def test_of_two_changes_of_one_version_in_a_batch_the_second_is_rejected() -> None:
+    commands = [update(IDS[0], title=title, if_match=("1-7",)) for title in ("first", "second")]
+    after = update(IDS[0], completed=True, if_match=("1-8",))
+    outcome = fold(at(*commands, after, first=8), {IDS[0]: alive(offset=7)}, {})
+    assert outcome.rejected == [(Source(1, 9), commands[1], Reason.PRECONDITION_FAILED)]
+    assert (outcome.changed[IDS[0]].title, outcome.changed[IDS[0]].completed) == ("first", True)
+
+
+@pytest.mark.parametrize(
+    ("states", "reason"),
+    [
+        ({}, Reason.NO_SUCH_TODO),
+        ({IDS[0]: gone()}, Reason.NO_SUCH_TODO),
+        ({IDS[0]: alive("eve")}, Reason.NOT_OWNER),
+    ],
+)
+def test_what_would_be_refused_anyway_is_refused_for_that_and_not_for_the_condition(
+    states: dict[UUID, TodoState], reason: Reason
+) -> None:
+    for versions in ((ANY_VERSION,), ("5-5",)):
+        assert reasons(fold(at(update(IDS[0], title="x", if_match=versions)), states, {})) == [reason]
 
 
 def test_a_log_that_is_read_again_changes_nothing_that_is_newer() -> None:

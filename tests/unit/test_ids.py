@@ -1,4 +1,4 @@
-from todo_api.core.ids import uuid7
+from todo_api.core.ids import keyed_uuid, uuid7
 
 
 def test_a_uuid7_has_the_version_variant_and_milliseconds_of_the_standard():
@@ -22,3 +22,13 @@ def test_ids_of_one_moment_differ():
 def test_without_a_time_the_clock_is_read():
     assert uuid7() < uuid7(10_000_000_000 * 1_000_000_000)
     assert uuid7() > uuid7(1_700_000_000 * 1_000_000_000)
+
+
+def test_the_id_of_a_key_is_the_same_for_ever_and_everybody_has_their_own() -> None:
+    # Written down, so that a change of the recipe, which would make retried creates anew, is noticed.
+    assert str(keyed_uuid("ann", "k")) == "1d2913a5-25e2-5cf8-b9fc-73cf00a3c519"
+    assert keyed_uuid("ann", "k").version == 5
+    assert (
+        len({keyed_uuid("ann", "k"), keyed_uuid("ann", "K"), keyed_uuid("an", "nk"), keyed_uuid("bob", "k")})
+        == 4
+    )

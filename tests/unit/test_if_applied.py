@@ -16,7 +16,7 @@ TODO = f"/todos/{TODO_ID}"
 @pytest.fixture
 def api():
     api = Api()
-    api.todos.todos[TODO_ID] = (b"{}", 1)
+    api.todos.todos[TODO_ID] = (b"{}", "1-1")
     api.todos.next_offset = 5
     return api
 

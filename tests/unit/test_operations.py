@@ -38,6 +38,8 @@ def test_an_applied_operation_says_so(api: Api) -> None:
         ("no_such_todo", "no-such-todo", 404),
         ("not_owner", "not-owner", 403),
         ("command_id_reused", "command-id-reused", 422),
+        ("idempotency_key_reused", "idempotency-key-reused", 422),
+        ("precondition_failed", "precondition-failed", 412),
     ],
 )
 def test_a_rejected_operation_gives_the_reason_as_a_problem(

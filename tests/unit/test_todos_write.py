@@ -10,6 +10,8 @@ from tests.support.api import ALICE, OPERATION_IDS, Api, assert_problem, token
 from todo_api.core.command_log import Position
 from todo_api.core.commands import Kind
 from todo_api.core.errors import LogUnavailable, RecordTooLarge
+from todo_api.core.ids import keyed_uuid
+from todo_api.core.todo import version_tag
 
 TODO_ID = UUID("018f0000-0000-7000-8000-00000000000a")
 ITEM = f"/todos/{TODO_ID}"
@@ -217,6 +219,35 @@ def test_a_log_that_is_away_is_503_and_tells_nothing(api, method, path, body):
 def test_a_record_that_the_log_cannot_take_is_413(api):
     api.publisher.failure = RecordTooLarge("1 MiB")
     assert_problem(api.send("POST", "/todos", '{"title":"t"}'), 413, "too-large")
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+def test_a_write_with_a_key_is_the_same_command_each_time(api, method, path, body):
+    first, second, other, bobs = (
+        api.send(method, path, body, idempotency_key=key, authorization=f"Bearer {token(user)}")
+        for key, user in [("k", ALICE), ('"k"', ALICE), ("l", ALICE), ("k", "bob")]
+    )
+    ids = [command.command_id for command in api.publisher.commands]
+    assert ids[0] == ids[1] == keyed_uuid(ALICE, "k")
+    assert len(set(ids)) == 3
+    assert all(command.has_idempotency_key for command in api.publisher.commands)
+    assert first.json["id"] == second.json["id"]
+    if method == "POST":
+        assert len({first.json["id"], other.json["id"], bobs.json["id"]}) == 3
+        assert first.headers["location"] == second.headers["location"]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES[1:])
+def test_a_condition_is_in_the_command(api, method, path, body):
+    assert api.send(method, path, body, if_match='"3-17"').status_code == 202
+    assert api.send(method, path, body).status_code == 202
+    assert [command.if_match for command in api.publisher.commands] == [("3-17",), None]
+
+
+def test_the_tag_that_get_gives_is_the_one_that_a_write_may_insist_on(api):
+    api.todos.todos[TODO_ID] = (b"{}", version_tag(3, 17))
+    api.send("DELETE", ITEM, if_match=api.get(ITEM).headers["etag"])
+    assert api.publisher.commands[0].if_match == (version_tag(3, 17),)
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)

@@ -17,7 +17,11 @@ import ujson
 from todo_api.core.errors import InvalidCommand
 from todo_api.core.todo import description_problem, title_problem, user_id_problem
 
-VERSION: Final = 1
+VERSION: Final = 2
+# A record says the lowest version that can apply it, so that a worker of the version before, still at work while an
+# upgrade rolls, dead-letters no more than it must. Version 2 brought conditions.
+_VERSION_WITHOUT_CONDITION: Final = 1
+ANY_VERSION: Final = "*"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # PostgreSQL's timestamptz reaches further; datetime does not.
@@ -36,7 +40,11 @@ class Command:
 
     ``title``, ``description`` and ``completed`` are None where the command leaves the value alone; a
     create always has a title and a description, a delete has none of the three. ``command_id`` is
-    unique to the request; a record that is in the log twice carries the same one.
+    unique to the request; a record that is in the log twice carries the same one. With an idempotency
+    key it is the UUIDv5 of user and key, the same for every request with that key.
+
+    ``if_match`` holds version tags: the command takes effect only on a todo in one of these states, or, if
+    ``ANY_VERSION`` is among them, in any. None is no condition; a create never has one.
     """
 
     kind: Kind
@@ -47,41 +55,45 @@ class Command:
     title: str | None = None
     description: str | None = None
     completed: bool | None = None
+    if_match: tuple[str, ...] | None = None
 
     @property
     def key(self) -> bytes:
         """The partition key: one todo, one partition, one order."""
         return str(self.todo_id).encode()
 
+    @property
+    def has_idempotency_key(self) -> bool:
+        """Whether the client chose the command id, through its key."""
+        return self.command_id.int >> 76 & 0xF == 5
+
     def fingerprint(self) -> int:
         """Return 63 bits that differ when the payload differs, whatever the command id and time."""
-        payload = ujson.dumps(
-            [self.kind, str(self.todo_id), self.user_id, self.title, self.description, self.completed]
-        )
-        digest = hashlib.blake2b(payload.encode(), digest_size=8).digest()
+        payload = (self.kind, str(self.todo_id), self.user_id, self.title, self.description, self.completed)
+        condition = () if self.if_match is None else (self.if_match,)
+        digest = hashlib.blake2b(ujson.dumps(payload + condition).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 
     def encode(self) -> bytes:
         """Return the record's value for the log: UTF-8 JSON of one flat object."""
-        return ujson.dumps(
-            {
-                "v": VERSION,
-                "kind": self.kind,
-                "command_id": str(self.command_id),
-                "todo_id": str(self.todo_id),
-                "user_id": self.user_id,
-                "issued_at_us": (self.issued_at - _EPOCH) // _MICROSECOND,
-                "title": self.title,
-                "description": self.description,
-                "completed": self.completed,
-            },
-            ensure_ascii=False,
-            escape_forward_slashes=False,
-        ).encode()
+        wire = {
+            "v": _VERSION_WITHOUT_CONDITION,
+            "kind": self.kind,
+            "command_id": str(self.command_id),
+            "todo_id": str(self.todo_id),
+            "user_id": self.user_id,
+            "issued_at_us": (self.issued_at - _EPOCH) // _MICROSECOND,
+            "title": self.title,
+            "description": self.description,
+            "completed": self.completed,
+        }
+        if self.if_match is not None:
+            wire |= {"v": VERSION, "if_match": self.if_match}
+        return ujson.dumps(wire, ensure_ascii=False, escape_forward_slashes=False).encode()
 
 
 class _Envelope(msgspec.Struct):
-    """The wire form of version 1. Unknown fields are ignored, so that a newer API may add some."""
+    """The wire form of all versions so far. Unknown fields are ignored, so that a newer API may add some."""
 
     v: int
     kind: Kind
@@ -92,6 +104,7 @@ class _Envelope(msgspec.Struct):
     title: str | None = None
     description: str | None = None
     completed: bool | None = None
+    if_match: tuple[str, ...] | None = None
 
 
 class _Version(msgspec.Struct):
@@ -114,8 +127,8 @@ def decode(value: bytes | None) -> Command:
         wire = _envelope.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as ex:
         raise InvalidCommand(_unknown_version(value) or f"not a command: {ex}") from ex
-    if wire.v != VERSION:
-        raise InvalidCommand(f"unknown version {wire.v}, this worker knows {VERSION}")
+    if not _is_known(wire.v):
+        raise InvalidCommand(_unknown(wire.v))
     _check(wire)
     return Command(
         kind=wire.kind,
@@ -126,7 +139,16 @@ def decode(value: bytes | None) -> Command:
         title=wire.title,
         description=wire.description,
         completed=wire.completed,
+        if_match=wire.if_match,
     )
+
+
+def _is_known(version: int) -> bool:
+    return 1 <= version <= VERSION
+
+
+def _unknown(version: int) -> str:
+    return f"unknown version {version}, this worker knows 1 to {VERSION}"
 
 
 def _unknown_version(value: bytes) -> str | None:
@@ -135,7 +157,7 @@ def _unknown_version(value: bytes) -> str | None:
         version = _version.decode(value).v
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return None if version == VERSION else f"unknown version {version}, this worker knows {VERSION}"
+    return None if _is_known(version) else _unknown(version)
 
 
 def _check(wire: _Envelope) -> None:
@@ -153,6 +175,8 @@ def _check(wire: _Envelope) -> None:
         problems.append(("kind", "an update needs something to change"))
     if wire.kind is Kind.DELETE and contents != (None, None, None):
         problems.append(("kind", "a delete has no contents"))
+    if wire.kind is Kind.CREATE and wire.if_match is not None:
+        problems.append(("if_match", "a create has no condition"))
     for field, problem in problems:
         if problem is not None:
             raise InvalidCommand(f"{field}: {problem}")

@@ -1,9 +1,12 @@
-"""Ids that sort by the time they were made, so that new rows land at one end of an index."""
+"""Ids: those that sort by the time they were made, so that new rows land at one end of an index, and those of a key."""
 
 import os
 import time
-from uuid import UUID
+from typing import Final
+from uuid import UUID, uuid5
 
+# Never change it: the same key would make another todo.
+_KEY_NAMESPACE: Final = UUID("6b657973-0000-4000-8000-746f646f6170")
 _NANOSECONDS_PER_MILLISECOND = 1_000_000
 
 
@@ -20,3 +23,9 @@ def uuid7(now_ns: int | None = None) -> UUID:
     random = int.from_bytes(os.urandom(8), "big") >> 2
     version, variant = 0x7, 0b10
     return UUID(int=milliseconds << 80 | version << 76 | fraction << 64 | variant << 62 | random)
+
+
+def keyed_uuid(user_id: str, key: str) -> UUID:
+    """Return the UUIDv5 that stands for this idempotency key of this user, always and everywhere the same."""
+    # APPSEC: neither may hold U+0000, so that no two pairs are one text; a user cannot name another one's ids.
+    return uuid5(_KEY_NAMESPACE, f"{user_id}\0{key}")

@@ -11,6 +11,7 @@ from psycopg_pool import ConnectionPool
 from todo_api.core.command_log import Position
 from todo_api.core.errors import NotYetApplied
 from todo_api.core.postgres import BoundedConnection, translated
+from todo_api.core.todo import version_tag
 
 # Waiting for a connection and then for the answer stays below the 2 s in which every request is answered.
 _POOL_TIMEOUT_S: Final = 0.5
@@ -130,15 +131,17 @@ class ReadStore:
         cursor = Cursor(last_at, last_id) if last_at is not None else None
         return PageRows(State(epoch, generation), body.encode(), cursor)
 
-    def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, int] | None:
-        """Return the todo as a JSON object in UTF-8 and its version, or None when there is none.
+    def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, str] | None:
+        """Return the todo as a JSON object in UTF-8 and its version tag, or None when there is none.
 
         Raises NotYetApplied when what was read does not include the commands at all of the positions ``applied``.
         """
-        is_applied, body, version = self._row(self._read_todo, {"todo_id": todo_id, **_arrays(applied)})
+        is_applied, body, source, offset = self._row(
+            self._read_todo, {"todo_id": todo_id, **_arrays(applied)}
+        )
         if not is_applied:
             raise NotYetApplied
-        return None if body is None else (body.encode(), version)
+        return None if body is None else (body.encode(), version_tag(source, offset))
 
     def read_fate(self, position: Position) -> Fate:
         """Return what became of the command at ``position``."""

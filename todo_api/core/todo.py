@@ -1,10 +1,19 @@
-"""What a todo may contain. The one place for the limits; HTTP and the log decode against the same rules."""
+"""What a todo may contain, and how its states are told apart. HTTP, the log and the worker go by the same rules."""
 
 from typing import Final
 
 TITLE_MAX_CHARS: Final = 200
 DESCRIPTION_MAX_CHARS: Final = 10_000
 USER_ID_MAX_CHARS: Final = 255
+
+
+def version_tag(source: int, source_offset: int) -> str:
+    """Name one state of a todo: where the last command that changed it is. What ETag gives and If-Match brings back.
+
+    Exact: each change has a place of its own in the log, and reading the log again, after a restored backup too,
+    puts the same changes in the same places.
+    """
+    return f"{source}-{source_offset}"
 
 
 def text_problem(text: str, *, max_chars: int, min_chars: int = 0) -> str | None:

@@ -1,6 +1,6 @@
--- One todo as the JSON object that lists show, and its version; both null when there is none.
+-- One todo as the JSON object that lists show, and where the command is that last changed it; null when there is none.
 -- is_applied: the state that this shows includes the commands at the positions (logs, partitions, offsets).
-select wanted.is_applied, todo.body, todo.version
+select wanted.is_applied, todo.body, todo.source, todo.source_offset
 from (
     select not exists (
         select
@@ -21,7 +21,8 @@ left join (
             'Z","updated_at":', rtrim(to_json(updated_at at time zone 'UTC')::text, '"'),
             'Z"}'
         ) as body,
-        version
+        source,
+        source_offset
     from todos
     where id = %(todo_id)s
 ) as todo on true

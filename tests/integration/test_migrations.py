@@ -1,0 +1,66 @@
+"""Upgrades of a database that has data in it."""
+
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+
+import psycopg
+import pytest
+from yoyo import get_backend, read_migrations
+
+from scripts.stack.postgres import LocalPostgres
+from tests.support.commands import create, delete, keyed, update
+from todo_api.core.migrations import migrate
+from todo_worker.applier import Applied, Applier, PartitionBatch, Progress
+
+LOG = "test:todo-commands"
+
+
+@pytest.fixture
+def old_database_url(postgres: LocalPostgres) -> Iterator[str]:
+    """A database as the first release left it, with a todo in it that was changed, and one that was deleted."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("create database old_release")
+        url = postgres.database_url("old_release")
+        backend = get_backend(f"postgresql+psycopg://{url.partition('://')[2]}")
+        with as_file(files("todo_api.core") / "sql" / "migrations") as folder:
+            backend.apply_migrations(
+                read_migrations(str(folder)).filter(lambda found: found.id == "0001.todos")
+            )
+        backend.connection.close()
+        yield url
+        connection.execute("drop database old_release with (force)")
+
+
+def test_the_first_release_is_upgraded_with_its_data(old_database_url: str) -> None:
+    kept, gone, seen = create(title="kept"), create(), update(create().todo_id, title="x")
+    with psycopg.connect(old_database_url) as connection:
+        connection.execute("insert into applied (log, partition, next_offset) values (%s, 0, 3)", (LOG,))
+        connection.execute(
+            "insert into todos select %s, 'ann', 'kept', '', false, now(), now(), 1, id, 0 from applied",
+            (kept.todo_id,),
+        )
+        connection.execute("insert into deleted select 0, %s, 'ann', id, 1 from applied", (gone.todo_id,))
+        connection.execute("insert into seen values (0, %s, %s)", (seen.command_id, seen.fingerprint()))
+
+    assert migrate(old_database_url) != []
+    assert migrate(old_database_url) == []
+
+    applier = Applier(old_database_url, log=LOG, idempotency_hours=24)
+    assert applier.progress([0]) == {0: Progress(3, 0)}
+    with psycopg.connect(old_database_url) as connection:
+        ((source,),) = connection.execute("select id from applied").fetchall()
+        commands = [
+            seen,
+            keyed(update(kept.todo_id, title="changed", if_match=(f"{source}-0",)), "k"),
+            keyed(update(kept.todo_id, title="changed", if_match=(f"{source}-0",)), "k"),
+            update(gone.todo_id, title="x"),
+            delete(kept.todo_id, user="eve"),
+        ]
+        applied = applier.apply(
+            [PartitionBatch(0, Progress(3, 0), Progress(8, 0), list(enumerate(commands, 3)))]
+        )
+        assert applied == Applied(1, 2, 2)
+        assert connection.execute("select title, version from todos").fetchall() == [("changed", 2)]
+        reasons = connection.execute("select source_offset, reason from rejected order by 1").fetchall()
+        assert reasons == [(6, "no_such_todo"), (7, "not_owner")]
+    applier.close()

@@ -1,0 +1,66 @@
+"""Where requests become commands. All writes pass here."""
+
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import falcon
+import ujson
+from falcon import Response
+
+from todo_api.core.command_log import Publisher, Record
+from todo_api.core.commands import Command, Kind
+from todo_api.core.ids import keyed_uuid, uuid7
+from todo_api.core.operation_id import OperationIds
+from todo_api.todo_fields import TodoFields
+
+# When the worker keeps up, a command is applied well within this time.
+_RETRY_AFTER_S: Final = 1
+
+
+def new_command(
+    kind: Kind,
+    user_id: str,
+    fields: TodoFields,
+    *,
+    todo_id: UUID | None = None,
+    idempotency_key: str | None = None,
+    if_match: tuple[str, ...] | None = None,
+) -> Command:
+    """Return the command that was asked for now; without ``todo_id`` it is about a new todo.
+
+    With a key, the command's id and a new todo's id are made from user and key: a request that is sent again is
+    about the same todo, for ever.
+    """
+    command_id = uuid7() if idempotency_key is None else keyed_uuid(user_id, idempotency_key)
+    if todo_id is None:
+        todo_id = uuid7() if idempotency_key is None else command_id
+    return Command(
+        kind=kind,
+        command_id=command_id,
+        todo_id=todo_id,
+        user_id=user_id,
+        issued_at=datetime.now(UTC),
+        title=fields.title,
+        description=fields.description,
+        completed=fields.completed,
+        if_match=if_match,
+    )
+
+
+class CommandIntake:
+    """Answers a request when its command is in the log, or raises."""
+
+    def __init__(self, publisher: Publisher, operation_ids: OperationIds) -> None:
+        self._publisher = publisher
+        self._operation_ids = operation_ids
+
+    def accept(self, resp: Response, command: Command, message: str) -> None:
+        """Publish and answer 202. Raises LogUnavailable: then it is not known whether the command is in the log."""
+        position = self._publisher.publish(Record(command.key, command.encode()))
+        operation = self._operation_ids.encode(position, command.user_id)
+        resp.status = falcon.HTTP_202
+        body = {"id": str(command.todo_id), "message": message, "operation": operation}
+        resp.data = ujson.dumps(body).encode()
+        resp.set_header("Operation-Location", f"/operations/{operation}")
+        resp.set_header("Retry-After", str(_RETRY_AFTER_S))
