@@ -63,6 +63,7 @@ class IdempotencyKeys:
         self, connection: psycopg.Connection[Any], ids: Sequence[UUID]
     ) -> tuple[int, dict[UUID, Earlier]]:
         """Return the slot for ``remember``, the present one until this transaction ends, and what is known already."""
+        # The lock first: a statement that waited for a turn may look at what was there before it.
         row = connection.execute(_SLOT, {"period_s": self._period_s}).fetchone()
         assert row is not None
         slot, self.is_turn_due = row
