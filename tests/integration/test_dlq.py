@@ -73,7 +73,7 @@ class Rig:
         consumer = make_consumer(
             self.kind, partitions=self.partitions, group=f"{self.topic}.{group}", **self.where
         )
-        applier = Applier(self.database_url, log=consumer.log)
+        applier = Applier(self.database_url, log=consumer.log, idempotency_hours=24)
         publisher = make_dead_letter_publisher(self.kind, timeout_s=5, **self.where)
         publisher.start()
         letters = DeadLetters(publisher, log=consumer.log)

@@ -11,6 +11,7 @@ from scripts.stack.postgres import LocalPostgres
 from tests.support.commands import create, delete, keyed, update
 from todo_api.core.migrations import migrate
 from todo_worker.applier import Applied, Applier, PartitionBatch, Progress
+from todo_worker.rings import DELETED, SEEN, RingClock
 
 LOG = "test:todo-commands"
 
@@ -34,13 +35,22 @@ def old_database_url(postgres: LocalPostgres) -> Iterator[str]:
 def test_the_first_release_is_upgraded_with_its_data(old_database_url: str) -> None:
     kept, gone, seen = create(title="kept"), create(), update(create().todo_id, title="x")
     with psycopg.connect(old_database_url) as connection:
+        row = connection.execute("select extract(epoch from now())::bigint").fetchone()
+        assert row is not None
+        (now_s,) = row
+        RingClock(SEEN, DELETED).advance(connection, now_s)
         connection.execute("insert into applied (log, partition, next_offset) values (%s, 0, 3)", (LOG,))
         connection.execute(
             "insert into todos select %s, 'ann', 'kept', '', false, now(), now(), 1, id, 0 from applied",
             (kept.todo_id,),
         )
-        connection.execute("insert into deleted select 0, %s, 'ann', id, 1 from applied", (gone.todo_id,))
-        connection.execute("insert into seen values (0, %s, %s)", (seen.command_id, seen.fingerprint()))
+        connection.execute(
+            "insert into deleted select %s, %s, 'ann', id, 1 from applied",
+            (DELETED.slot(now_s), gone.todo_id),
+        )
+        connection.execute(
+            "insert into seen values (%s, %s, %s)", (SEEN.slot(now_s), seen.command_id, seen.fingerprint())
+        )
 
     assert migrate(old_database_url) != []
     assert migrate(old_database_url) == []
