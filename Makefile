@@ -12,7 +12,7 @@ SECONDS ?= 30
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults check lint format types imports install lock clean
+.PHONY: help run test faults check lint format types imports audit install lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ types: $(VENV)/installed-test ## Check types, strictly
 
 imports: $(VENV)/installed-test ## Check which part may import which
 	$(BIN)/lint-imports
+
+audit: $(VENV)/installed-test ## Look the pinned versions up in a database of vulnerabilities
+	$(BIN)/python -m scripts.audit
 
 install: $(VENV)/installed ## Make .venv with everything that `make run` needs
 

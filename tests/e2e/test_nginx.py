@@ -181,6 +181,17 @@ def test_an_ambiguous_request_gets_one_refusal_and_the_connection_is_closed(fron
     assert front.client.get("/todos?limit=1").status == 200
 
 
+def test_fields_behind_a_chunked_body_do_not_reach_the_api(front):
+    """meinheld 1.0.2 does not survive them."""
+    pids = [instance.worker_pids() for instance in front.instances]
+    token = (
+        b"Authorization: Bearer " + front.client.token.encode() + b"\r\nContent-Type: application/json\r\n"
+    )
+    body = b'Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nd\r\n{"title":"t"}\r\n0\r\nX-Behind: 1\r\n\r\n'
+    assert b" 202 " in answer(front, HEAD + token + body)[:20]
+    assert [instance.worker_pids() for instance in front.instances] == pids
+
+
 def test_underscored_headers_do_not_reach_the_api(front):
     """The API's server takes X_Request_Id for X-Request-Id."""
     reply = front.client.request("POST", "/todos", {"title": ""}, {"X_Request_Id": "forged"})
