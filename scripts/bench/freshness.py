@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Final
 
 from config.settings import Settings, load_settings
-from scripts.bench.http import choose_generator
 from scripts.bench.latencies import Latencies
 from scripts.bench.load import Plan
 from scripts.bench.measure import servers
 from scripts.bench.product import Api, start_product
 from scripts.bench.reads_under_writes import Round, measure_round
+from scripts.bench.running_api import choose_generator
 from scripts.bench.tables import Table
 from scripts.bench.visibility import Visibility, measure_visibility
 from scripts.stack.server import free_port

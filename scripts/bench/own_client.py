@@ -7,6 +7,7 @@ never sent or answered counts as a failure. Without a rate it counts from the se
 
 import asyncio
 import selectors
+import signal
 import ssl
 import time
 from collections import Counter, deque
@@ -44,7 +45,11 @@ class Share:
 
 
 class OwnClient:
-    """Makes load with ``processes`` processes; each sends about 10,000 requests a second at most."""
+    """Makes load with ``processes`` processes.
+
+    A request takes 19 us of CPU (answers of 20 kB, 32 connections), 170 us at a rate of 2,000 a second, where each
+    wakes the process up.
+    """
 
     def __init__(self, processes: int) -> None:
         self.cores = processes
@@ -58,9 +63,7 @@ class OwnClient:
             with ProcessPoolExecutor(len(shares), context, _wait_for, (barrier,)) as pool:
                 return _merged(plan, list(pool.map(run_share, shares)))
         except BrokenExecutor as ex:
-            raise StackError(
-                f"The processes that make the load did not start within {_START_TIMEOUT_S} s."
-            ) from ex
+            raise StackError("The processes that make the load ended early or did not start in time.") from ex
 
 
 def _divided(plan: Plan, processes: int) -> list[Plan]:
@@ -87,6 +90,8 @@ def _merged(plan: Plan, shares: list[Share]) -> Load:
 
 
 def _wait_for(barrier: Barrier) -> None:
+    # Ctrl-C reaches every process; only the parent has something to say about it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     barrier.wait(_START_TIMEOUT_S)
 
 

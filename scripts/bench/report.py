@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.bench.baseline import Difference
-from scripts.bench.http import Measured
 from scripts.bench.load import INTERVAL_S
 from scripts.bench.measure import machine
 from scripts.bench.plots import latency_plot, throughput_plot
+from scripts.bench.running_api import Measured
 from scripts.bench.usage import saturated
 
 _SHOWN: Final = (50.0, 75.0, 90.0, 99.0, 99.9, 100.0)

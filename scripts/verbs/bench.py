@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from scripts.bench.http import GeneratorName
+    from scripts.bench.running_api import GeneratorName
     from scripts.bench.tables import Table
 
 
@@ -75,9 +75,9 @@ def http(
     Refuses (exit code 1) when more than 0.1 % of the requests failed or the cache was cold.
     """
     from scripts.bench.baseline import compare, load_baseline
-    from scripts.bench.http import choose_generator, measure
     from scripts.bench.load import Plan, Refused
     from scripts.bench.report import markdown, result, write
+    from scripts.bench.running_api import choose_generator, measure
 
     plan = Plan(
         url=base_url.rstrip("/") + path,

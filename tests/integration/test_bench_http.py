@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -11,6 +15,8 @@ from click.testing import CliRunner
 from scripts.bench.load import Plan
 from scripts.bench.own_client import OwnClient
 from scripts.cli import main
+
+ROOT = Path(__file__).parents[2]
 
 
 class Server:
@@ -140,11 +146,19 @@ def test_a_cold_cache_is_refused(bench):
     assert "the cache was cold" in run.output
 
 
-def test_a_server_that_is_not_there_is_one_sentence(tmp_path):
-    run = CliRunner().invoke(main, ["bench", "http", "http://127.0.0.1:9", "1", "1"])
-    assert run.exit_code == 1
-    assert run.output.startswith("Warming up")
-    assert "Nobody answers at http://127.0.0.1:9/todos?limit=100" in run.output
+def test_the_script_hands_its_arguments_on_and_a_server_that_is_not_there_is_one_sentence():
+    run = subprocess.run(
+        [ROOT / "scripts" / "benchmark.sh", "http://127.0.0.1:9", "1", "1", "--path", "/nothing"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+    )
+    assert run.returncode == 1
+    assert "Nobody answers at http://127.0.0.1:9/nothing" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stdout == ""
 
 
 def test_every_request_that_was_due_while_the_server_stood_still_is_charged_for_it(server):

@@ -9,11 +9,11 @@ import pytest
 
 from scripts.bench import hey, wrk
 from scripts.bench.baseline import compare, load_baseline
-from scripts.bench.http import Measured, check_cache, check_start, choose_generator
 from scripts.bench.latencies import Latencies
 from scripts.bench.load import PERCENTILES, Load, Plan, Refused, check_load
 from scripts.bench.plots import nines, rates, steps
 from scripts.bench.report import markdown, result, write
+from scripts.bench.running_api import Measured, check_cache, check_start, choose_generator
 from scripts.bench.usage import Usage, saturated
 from scripts.bench.wrk import Wrk
 from scripts.stack.server import StackError
