@@ -243,6 +243,16 @@ class Settings:
     idempotency_hours: int = _setting(
         "IDEMPOTENCY_HOURS", "How long at least an `Idempotency-Key` is remembered", _integer(1, 720), "24"
     )
+    worker_metrics_port: int | None = _setting(
+        "WORKER_METRICS_PORT",
+        "Port on which the worker answers Prometheus, at `/metrics`",
+        _integer(1, 65535),
+    )
+    otel_exporter_otlp_endpoint: str | None = _setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OpenTelemetry collector that gets spans, OTLP over HTTP; needs the extra `otel`",
+        _url("http", "https"),
+    )  # fmt: skip
     log_level: str = _setting(
         "LOG_LEVEL",
         "`debug`, `info`, `warning` or `error`",

@@ -76,8 +76,10 @@ test)
     command -v cc >/dev/null || packages="$packages gcc libc6-dev"
     # Debian keeps it off the PATH of ordinary users.
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages="$packages nginx-light"
+    # For its promtool.
+    command -v promtool >/dev/null || packages="$packages prometheus"
     # shellcheck disable=SC2086 # a list of words
-    [ -z "$packages" ] || system_packages "The tests run a real Kafka (Java, fetched by Maven) and nginx, and build meinheld." $packages
+    [ -z "$packages" ] || system_packages "The tests run a real Kafka (Java, fetched by Maven), nginx and promtool, and build meinheld." $packages
     command -v "${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null ||
         system_packages "The tests look at the pages in it (CHROMIUM names another)." chromium
     python=$(find_python)

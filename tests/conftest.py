@@ -43,9 +43,10 @@ class Running(NamedTuple):
 def clean_environment() -> None:
     """Nothing of the caller's settings reaches a test; ``.env`` is not looked for (tests pass what they need)."""
     for name in list(os.environ):
-        if name.startswith(("DATABASE_", "DB_", "REDIS_", "KAFKA_", "JWT_", "CACHE_", "PAGE_")) or name in {
+        if name.startswith(("OTEL_", "DATABASE_", "DB_", "REDIS_", "KAFKA_", "JWT_", "CACHE_", "PAGE_")) or name in {
             "COMMAND_LOG", "HTTP_PORT", "LIST_MAX", "READY_REQUIRES", "WEB_CONCURRENCY", "DLQ_LIMIT",
-            "WORKER_BATCH_MAX", "IDEMPOTENCY_HOURS", "LOG_LEVEL", "LOG_FORMAT", "PUBLISHER_SOCKET",
+            "WORKER_BATCH_MAX", "IDEMPOTENCY_HOURS", "WORKER_METRICS_PORT", "LOG_LEVEL", "LOG_FORMAT",
+            "PUBLISHER_SOCKET",
         }:  # fmt: skip
             del os.environ[name]
 

@@ -1,4 +1,4 @@
-"""What the API exports at ``/metrics``. docs/telemetry.md has a table of the same, with what each is good for."""
+"""What the API exports at ``/metrics``. docs/telemetry.md has a table of the same."""
 
 from typing import Final
 

@@ -19,15 +19,16 @@ from todo_api.core.command_log import Publisher
 from todo_api.core.command_log.connect import make_publisher, make_relayed_publisher
 from todo_api.core.operation_id import OperationIds
 from todo_api.core.store import ReadStore
+from todo_api.core.tracing import Tracing, make_tracing
 from todo_api.cors import Cors
 from todo_api.cursors import CursorSigner
 from todo_api.health import Health, Monitor, Readiness, Ready
 from todo_api.hit_path import HitPath
 from todo_api.if_applied import IfApplied
 from todo_api.instance import Metrics, Status
+from todo_api.instrumented_publisher import InstrumentedPublisher
 from todo_api.intake import CommandIntake
 from todo_api.jwks import PublicKeys
-from todo_api.measured_publisher import MeasuredPublisher
 from todo_api.operations import FateReader, OperationItem
 from todo_api.page_source import PageSource, StateSource
 from todo_api.page_table import PageTable
@@ -37,6 +38,7 @@ from todo_api.problems import add_problem_handlers
 from todo_api.reports import breaker_report, dependency_report, page_report, pool_report
 from todo_api.request_body import UnreadBody
 from todo_api.request_ids import RequestIdHeader
+from todo_api.request_trace import RequestTrace
 from todo_api.service import Part, Service
 from todo_api.telemetry import Telemetry
 from todo_api.todos import TodoCollection, TodoItem, TodoReader
@@ -63,13 +65,21 @@ class Collaborators:
     cursors: CursorSigner
     operation_ids: OperationIds
     telemetry: Telemetry
+    tracing: Tracing
 
 
 def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
     """Return the app over ready collaborators. Opens nothing."""
     app: falcon.App[Request, Response] = falcon.App()
-    telemetry = collaborators.telemetry
-    for middleware in (telemetry, StrictPaths(), OptionsWithoutContent(), RequestIdHeader(), UnreadBody()):
+    # The first sees all of a request: it is asked first before the others and last after them.
+    for middleware in (
+        collaborators.telemetry,
+        RequestTrace(collaborators.tracing),
+        StrictPaths(),
+        OptionsWithoutContent(),
+        RequestIdHeader(),
+        UnreadBody(),
+    ):
         app.add_middleware(middleware)
     add_problem_handlers(app)
     intake = CommandIntake(collaborators.publisher, collaborators.operation_ids)
@@ -124,6 +134,7 @@ def build(settings: Settings) -> Service:
         bytes_max=settings.page_table_bytes,
         stale_max_s=settings.cache_ttl_sec,
     )
+    tracing = _tracing(settings)
     telemetry = Telemetry(
         read_state=lambda: pages.state, read_progress=lambda: cache.progress(settings.kafka_partitions)
     )
@@ -138,7 +149,7 @@ def build(settings: Settings) -> Service:
             pages=pages,
             todos=store,
             fates=store,
-            publisher=MeasuredPublisher(publisher, telemetry),
+            publisher=InstrumentedPublisher(publisher, telemetry, tracing),
             verifier=TokenVerifier(
                 algorithms=settings.jwt_algorithms,
                 secret=settings.jwt_secret if keys is None else None,
@@ -150,9 +161,11 @@ def build(settings: Settings) -> Service:
             cursors=cursors,
             operation_ids=OperationIds(_derived_key(settings, b"operation")),
             telemetry=telemetry,
+            tracing=tracing,
         )
     )
     parts = [
+        Part("tracing", tracing.start, tracing.stop),
         Part("telemetry", telemetry.start, telemetry.stop),
         Part("store", store.start, store.stop),
         Part("cache", lambda: None, lambda _timeout_s: cache.close()),
@@ -181,6 +194,15 @@ def _publisher(settings: Settings) -> Publisher:
         redis_url=settings.redis_url,
         kafka_client=settings.kafka_client,
     )
+
+
+def _tracing(settings: Settings) -> Tracing:
+    try:
+        return make_tracing("todo-api", settings.otel_exporter_otlp_endpoint)
+    except ImportError as ex:
+        raise SettingsError(
+            "settings:\n  - OTEL_EXPORTER_OTLP_ENDPOINT needs an extra: pip install 'todo-api[otel]'"
+        ) from ex
 
 
 def _public_keys(settings: Settings) -> PublicKeys | None:

@@ -10,8 +10,10 @@ from config.logs import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from todo_api.core.cache import PageCache
 from todo_api.core.command_log.connect import make_consumer, make_dead_letter_publisher
+from todo_api.core.tracing import Tracing, make_tracing
 from todo_worker.applier import Applier
 from todo_worker.dead_letters import DeadLetters
+from todo_worker.metrics_server import MetricsServer
 from todo_worker.telemetry import WorkerTelemetry
 from todo_worker.worker import Worker
 
@@ -33,12 +35,24 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run(settings, stop)
+    try:
+        run(settings, stop)
+    except SettingsError as ex:
+        print(ex, file=sys.stderr)
+        return 2
     return 0
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Build the worker from ``settings``, run it until ``stop`` is set, and take it down in order."""
+    """Build the worker from ``settings``, run it until ``stop`` is set, and take it down in order.
+
+    Raises SettingsError.
+    """
+    tracing = _tracing(settings)
+    cache = PageCache(settings.redis_url, pool_size=2, ttl_s=settings.cache_ttl_sec)
+    telemetry = WorkerTelemetry(cache.publish_progress, tracing)
+    port = settings.worker_metrics_port
+    metrics = None if port is None else _metrics_server(port, telemetry)
     consumer = make_consumer(
         settings.command_log,
         brokers=settings.kafka_brokers,
@@ -58,18 +72,18 @@ def run(settings: Settings, stop: threading.Event) -> None:
         timeout_s=_DEAD_LETTER_TIMEOUT_S,
     )
     applier = Applier(settings.database_url, log=consumer.log, idempotency_hours=settings.idempotency_hours)
-    cache = PageCache(settings.redis_url, pool_size=2, ttl_s=settings.cache_ttl_sec)
     worker = Worker(
         consumer,
         applier,
         DeadLetters(dead_letter_publisher, log=consumer.log),
         cache.publish,
-        WorkerTelemetry(cache.publish_progress),
+        telemetry,
         batch_max=settings.worker_batch_max,
         dlq_limit=settings.dlq_limit,
     )
     log.info("worker starts", extra={"event": "worker.start", "settings": settings.shown()})
     try:
+        tracing.start()
         dead_letter_publisher.start()
         worker.run(stop)
     finally:
@@ -77,7 +91,26 @@ def run(settings: Settings, stop: threading.Event) -> None:
         dead_letter_publisher.close(_CLOSE_TIMEOUT_S)
         applier.close()
         cache.close()
+        tracing.stop(_CLOSE_TIMEOUT_S)
+        if metrics is not None:
+            metrics.close()
         log.info("worker stopped", extra={"event": "worker.stop"})
+
+
+def _tracing(settings: Settings) -> Tracing:
+    try:
+        return make_tracing("todo-worker", settings.otel_exporter_otlp_endpoint)
+    except ImportError as ex:
+        raise SettingsError(
+            "settings:\n  - OTEL_EXPORTER_OTLP_ENDPOINT needs an extra: pip install 'todo-api[otel]'"
+        ) from ex
+
+
+def _metrics_server(port: int, telemetry: WorkerTelemetry) -> MetricsServer:
+    try:
+        return MetricsServer(port, telemetry.read)
+    except OSError as ex:
+        raise SettingsError(f"settings:\n  - WORKER_METRICS_PORT {port} cannot be had: {ex.strerror}") from ex
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from todo_api.core.command_log import Consumer, Message
 from todo_api.core.commands import Command, decode
 from todo_api.core.errors import FenceLost, InvalidCommand, Unavailable
+from todo_api.core.trace_context import origin
 from todo_worker.applier import Applied, PartitionBatch, Progress
 from todo_worker.telemetry import WorkerTelemetry
 
@@ -83,11 +84,13 @@ class Worker:
             except Unavailable as ex:
                 pause_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
                 failures += 1
+                self._telemetry.interrupted("unavailable")
                 log.warning("waiting: %s", ex, extra={"event": "worker.waiting", "pause_s": pause_s})
                 self._forget(self._progress)
                 self._publish_known()
                 stop.wait(pause_s)
             except FenceLost as ex:
+                self._telemetry.interrupted("fence_lost")
                 log.info("fence: %s", ex, extra={"event": "worker.fence_lost"})
                 self._forget(self._progress)
 
@@ -101,11 +104,11 @@ class Worker:
         self._drop_unassigned()
         batches = self._batches(polled)
         if batches:
+            began = time.monotonic()
             applied = self._applier.apply(batches)
-            self._telemetry.applied(batches)
+            self._telemetry.applied(polled, batches, applied, time.monotonic() - began)
             for batch in batches:
                 self._progress[batch.partition] = batch.end
-            log.debug("applied", extra={"event": "worker.applied", **applied._asdict()})
         self._to_rewind = {
             batch.partition
             for batch in batches
@@ -173,11 +176,17 @@ class Worker:
                     self._stop(partition, f"{dead} dead letters in a row (DLQ_LIMIT); the next one: {ex}")
                     break
                 self._dead_letters.write(message, str(ex))
+                self._telemetry.dead_letter()
                 dead += 1
                 log.error(
                     "dead letter: %s",
                     ex,
-                    extra={"event": "worker.dead_letter", "partition": partition, "offset": message.offset},
+                    extra={
+                        "event": "worker.dead_letter",
+                        "partition": partition,
+                        "offset": message.offset,
+                        **origin(message.headers),
+                    },
                 )
             next_offset += 1
         return PartitionBatch(partition, start, Progress(next_offset, dead), commands)
@@ -203,7 +212,9 @@ class Worker:
         except Unavailable as ex:
             # The API processes ask PostgreSQL meanwhile.
             log.warning("generation not published: %s", ex, extra={"event": "worker.publish_failed"})
-        self._telemetry.tell(self._lags())
+        self._telemetry.tell(
+            self._state[1], self._lags(), len(self._consumer.assignment()), self._stopped.keys()
+        )
 
     def _lags(self) -> dict[int, int]:
         """Return how many commands each partition of ours still has to apply, where the log has told that."""

@@ -19,6 +19,7 @@ from todo_api.core.commands import Command, decode
 from todo_api.core.errors import NotYetApplied, TodoError
 from todo_api.core.operation_id import OperationIds
 from todo_api.core.store import Fate, State
+from todo_api.core.tracing import NoTracing, Tracing
 from todo_api.cursors import CursorSigner
 from todo_api.health import Monitor, Readiness
 from todo_api.pages import Page, PageKey
@@ -123,6 +124,7 @@ class Api:
     )
 
     telemetry: Telemetry = field(default_factory=Telemetry)
+    tracing: Tracing = field(default_factory=NoTracing)
 
     def __post_init__(self) -> None:
         self.app: falcon.App[Any, Any] = create_app(
@@ -136,6 +138,7 @@ class Api:
                 cursors=CURSORS,
                 operation_ids=OPERATION_IDS,
                 telemetry=self.telemetry,
+                tracing=self.tracing,
             )
         )
         self.client = TestClient(self.app)

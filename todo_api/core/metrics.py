@@ -109,6 +109,10 @@ class Slot:
             if cell is not None:
                 cell[0] = value
 
+    def unset(self, metric: Metric, *labels: str) -> None:
+        """Export a gauge no longer."""
+        self.set(metric, *labels, value=math.nan)
+
     def observe(self, metric: Metric, *labels: str, values: Sequence[float]) -> None:
         """Count values in a histogram."""
         with self._lock:

@@ -1,0 +1,105 @@
+"""A ``Publisher`` that measures another one and lets the records say which request they come from."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from todo_api import api_metrics as metrics
+from todo_api.core.command_log import Position, Publisher, Record
+from todo_api.core.errors import RecordTooLarge, TodoError
+from todo_api.core.trace_context import current, origin, request_headers
+from todo_api.core.tracing import Span, SpanKind, Tracing
+from todo_api.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+_ACKNOWLEDGED: Final = "acknowledged"
+_TOO_LARGE: Final = "too_large"
+_UNAVAILABLE: Final = "unavailable"
+
+
+class InstrumentedPublisher:
+    """Tells ``telemetry`` how long each record took and how it ended, ``tracing`` the same of each call."""
+
+    def __init__(self, publisher: Publisher, telemetry: Telemetry, tracing: Tracing) -> None:
+        self._publisher = publisher
+        self._telemetry = telemetry
+        self._tracing = tracing
+
+    @property
+    def log(self) -> str:
+        return self._publisher.log
+
+    def start(self) -> None:
+        # A predecessor in this slot may have left none at all.
+        self._telemetry.slot.set(metrics.PUBLISH_WAITING, value=0)
+        self._publisher.start()
+
+    def publish(self, record: Record) -> Position:
+        span, began = self._begin(1)
+        outcome = _UNAVAILABLE
+        try:
+            position = self._publisher.publish(_marked(record, span))
+            outcome = _ACKNOWLEDGED
+            _log_published([position])
+            return position
+        except RecordTooLarge:
+            outcome = _TOO_LARGE
+            raise
+        finally:
+            self._end(span, began, [outcome])
+
+    def publish_many(self, records: Sequence[Record]) -> list[Position | TodoError]:
+        span, began = self._begin(len(records))
+        outcomes = [_UNAVAILABLE] * len(records)
+        try:
+            results = self._publisher.publish_many([_marked(record, span) for record in records])
+            outcomes = [_outcome(result) for result in results]
+            _log_published(results)
+            return results
+        finally:
+            self._end(span, began, outcomes)
+
+    def probe(self) -> None:
+        self._publisher.probe()
+
+    def close(self, timeout_s: float) -> None:
+        self._publisher.close(timeout_s)
+
+    def _begin(self, count: int) -> tuple[Span, float]:
+        self._telemetry.slot.add(metrics.PUBLISH_WAITING, amount=count)
+        return self._tracing.begin(SpanKind.PRODUCER, current.get()), time.perf_counter()
+
+    def _end(self, span: Span, began: float, outcomes: Sequence[str]) -> None:
+        seconds = time.perf_counter() - began
+        slot = self._telemetry.slot
+        slot.add(metrics.PUBLISH_WAITING, amount=-len(outcomes))
+        for outcome in set(outcomes):
+            slot.observe(metrics.PUBLISH_SECONDS, outcome, values=[seconds] * outcomes.count(outcome))
+        span.end(
+            "publish",
+            {"messaging.destination.name": self.log, "messaging.batch.message_count": len(outcomes)},
+            is_error=_UNAVAILABLE in outcomes,
+        )
+
+
+def _marked(record: Record, span: Span) -> Record:
+    return replace(record, headers=(*record.headers, *request_headers(current.get()), *span.headers))
+
+
+def _log_published(results: Sequence[Position | TodoError]) -> None:
+    """Write down where the records of a request went; the worker's lines have the same request id."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    for result in results:
+        if isinstance(result, Position):
+            fields = {"event": "api.published", "partition": result.partition, "offset": result.offset}
+            logger.debug("published", extra=fields | origin(current.get()))
+
+
+def _outcome(result: Position | TodoError) -> str:
+    if isinstance(result, Position):
+        return _ACKNOWLEDGED
+    return _TOO_LARGE if isinstance(result, RecordTooLarge) else _UNAVAILABLE
