@@ -25,7 +25,7 @@ from todo_api.core.errors import LogUnavailable, RecordTooLarge, TodoError
 
 # Beside the largest record there is room for the rest of a request.
 _REQUEST_MAX_BYTES: Final = FRAME_MAX_BYTES // 4
-_READ_BYTES: Final = 65_536
+_READ_BYTES: Final = 16_384
 
 
 class RelayedPublisher:
