@@ -25,6 +25,7 @@ class Hey:
     def load(self, plan: Plan) -> Load:
         """See ``Generator.load``. A rate is not for hey: its own waits for answers."""
         assert plan.rate is None
+        assert plan.body is None
         # Without the flag Go asks for gzip by itself.
         command = [self._program, "-z", f"{plan.duration_s}s", "-c", str(plan.connections)]
         command += ["-t", str(TIMEOUT_S), "-disable-compression"]

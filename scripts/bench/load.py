@@ -21,7 +21,7 @@ class Plan:
     """Ask for ``url`` on ``connections`` connections for ``duration_s``.
 
     Without ``rate`` each connection asks again as soon as it is answered (closed loop). With it, requests are due
-    ``rate`` times a second whatever the answers do (open loop).
+    ``rate`` times a second whatever the answers do (open loop). With ``body``, JSON, each is a POST; wrk can do that.
     """
 
     url: str
@@ -29,6 +29,7 @@ class Plan:
     connections: int
     headers: Mapping[str, str] = field(default_factory=dict)
     rate: float | None = None
+    body: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ class OwnClient:
 
     def load(self, plan: Plan) -> Load:
         """See ``Generator.load``. Takes both loops."""
+        assert plan.body is None
         shares = _divided(plan, min(self.cores, plan.connections))
         context = get_context("spawn")
         barrier = context.Barrier(len(shares))

@@ -45,9 +45,10 @@ class Wrk:
             command += ["-H", f"{name}: {value}"]
         with TemporaryDirectory(prefix="todo-wrk-") as folder:
             script = Path(folder, "wrk.lua")
-            script.write_text(
-                _SCRIPT.read_text().replace("PERCENTILES", ", ".join(map(str, PERCENTILES[:-1])))
-            )
+            lines = _SCRIPT.read_text().replace("PERCENTILES", ", ".join(map(str, PERCENTILES[:-1])))
+            if plan.body is not None:
+                lines += f'wrk.method = "POST"\nwrk.body = {_lua_string(plan.body)}\n'
+            script.write_text(lines)
             command += ["-s", str(script), plan.url, *(["--", "timeline"] if self._timeline else [])]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode != 0:
@@ -55,6 +56,11 @@ class Wrk:
                 f"wrk exited with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
             )
         return parse(done.stdout, self.version)
+
+
+def _lua_string(text: str) -> str:
+    """Return ``text`` as Lua reads it, byte for byte."""
+    return '"' + "".join(f"\\{byte:03d}" for byte in text.encode()) + '"'
 
 
 def parse(output: str, version: str = "wrk") -> Load:

@@ -248,6 +248,54 @@ def freshness(processes: int, seconds: int, rounds: int, kafka: bool, markdown: 
     )
 
 
+@bench.command()
+@click.option(
+    "--processes",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1, 128),
+    help="API processes. Each waits for its own acknowledgements; the peer has one for each core.",
+)
+@click.option(
+    "--rounds", default=3, show_default=True, type=click.IntRange(1, 50), help="Interleaved rounds."
+)
+@click.option(
+    "--seconds", default=5, show_default=True, type=click.IntRange(1, 60), help="Length of one measurement."
+)
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+def writes(processes: int, rounds: int, seconds: int, markdown: bool) -> None:
+    """Show how many durable writes a second are accepted and applied, beside FastAPI and aiokafka.
+
+    Real Kafka, PostgreSQL and Valkey in a temporary folder, all servers on the same broker, one after another; wrk
+    makes the load. First without a worker, as the peer has none; then with one, which applies meanwhile.
+    """
+    from scripts.bench.load import Refused
+    from scripts.bench.measure import machine
+    from scripts.bench.writes import CONNECTIONS, WAYS, Sample, Way
+    from scripts.bench.writes import bench as started
+    from scripts.bench.writes_table import accepted_table, applied_table
+
+    click.echo("Starting servers", err=True)
+    samples: dict[Way, list[Sample]] = {way: [] for way in WAYS}
+    try:
+        with started(processes, Path("bench-results", "peers", "fastapi-writes")) as measured:
+            for number in range(1, rounds + 1):
+                for way, ours in samples.items():
+                    click.echo(f"Round {number} of {rounds}: {way.name}", err=True)
+                    ours.append(measured.measure(way, seconds))
+            versions = measured.versions
+    except Refused as ex:
+        raise click.ClickException(str(ex)) from ex
+    _show(accepted_table(samples), markdown)
+    _show(applied_table(samples), markdown)
+    click.echo(
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; {versions}.\n"
+        f"Medians over {rounds} x {seconds} s (smallest-largest); {CONNECTIONS} connections; "
+        f"{processes} API processes. CPU us: microseconds of CPU time for each write accepted; those of worker and "
+        "PostgreSQL for each command applied."
+    )
+
+
 def _show(table: "Table", markdown: bool) -> None:
     from rich.console import Console
 

@@ -44,14 +44,22 @@ class Peer(Protocol):
 
 
 class PeerServer:
-    """A peer as a LocalServer, ready when it serves a page."""
+    """A peer as a LocalServer, ready when it answers ``ready_target`` with 200."""
 
     stop_signal = signal.SIGTERM
     stop_timeout_s = 10.0
 
-    def __init__(self, name: str, port: int, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        ready_target: str = "/todos?limit=100",
+    ) -> None:
         self.name = name
         self.port = port
+        self._ready_target = ready_target
         self._command = list(command)
         self._environment = dict(environment)
 
@@ -66,7 +74,7 @@ class PeerServer:
 
     def is_ready(self) -> bool:
         try:
-            return get(self.port, "/todos?limit=100", timeout_s=1.0)[0] == 200
+            return get(self.port, self._ready_target, timeout_s=1.0)[0] == 200
         except OSError:
             return False
 
@@ -80,17 +88,46 @@ class FastApi:
         return ", ".join(line.replace("==", " ") for line in lines if line.startswith(("fastapi", "uvicorn")))
 
     def install(self, folder: Path) -> None:
-        requirements = _HERE / "fastapi" / "requirements.txt"
-        with _Installation(folder, requirements.read_bytes()) as installation:
-            if installation.is_needed:
-                _run([sys.executable, "-m", "venv", str(folder)])
-                _run([str(folder / "bin" / "pip"), "install", "-q", "-r", str(requirements)])
+        _install_python(folder, _HERE / "fastapi" / "requirements.txt")
 
     def server(self, folder: Path, port: int, redis_url: str, processes: int) -> PeerServer:
-        command = [str((folder / "bin" / "python").absolute()), "-m", "uvicorn", "peer:app"]
-        command += ["--app-dir", str(_HERE / "fastapi"), "--port", str(port), "--workers", str(processes)]
-        command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+        command = _uvicorn(folder, "fastapi", port, processes)
         return PeerServer(self.name, port, command, {"REDIS_URL": redis_url})
+
+
+class FastApiWrites:
+    """The peer of ``todo bench writes``: FastAPI that appends through aiokafka and waits for the acknowledgement."""
+
+    name = "FastAPI + aiokafka"
+
+    @property
+    def version(self) -> str:
+        lines = (_HERE / "fastapi_writes" / "requirements.txt").read_text().split()
+        return ", ".join(
+            line.replace("==", " ") for line in lines if line.startswith(("aiokafka", "fastapi", "uvicorn"))
+        )
+
+    def install(self, folder: Path) -> None:
+        """See ``Peer.install``."""
+        _install_python(folder, _HERE / "fastapi_writes" / "requirements.txt")
+
+    def server(self, folder: Path, port: int, environment: Mapping[str, str], processes: int) -> PeerServer:
+        """``environment`` holds KAFKA_BROKERS, KAFKA_TODO_TOPIC and JWT_SECRET."""
+        command = _uvicorn(folder, "fastapi_writes", port, processes)
+        return PeerServer("fastapi-writes", port, command, environment, "/health")
+
+
+def _install_python(folder: Path, requirements: Path) -> None:
+    with _Installation(folder, requirements.read_bytes()) as installation:
+        if installation.is_needed:
+            _run([sys.executable, "-m", "venv", str(folder)])
+            _run([str(folder / "bin" / "pip"), "install", "-q", "-r", str(requirements)])
+
+
+def _uvicorn(folder: Path, peer: str, port: int, processes: int) -> list[str]:
+    command = [str((folder / "bin" / "python").absolute()), "-m", "uvicorn", "peer:app"]
+    command += ["--app-dir", str(_HERE / peer), "--port", str(port), "--workers", str(processes)]
+    return [*command, "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
 
 
 class Fastify:
