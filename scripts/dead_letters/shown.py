@@ -54,7 +54,10 @@ def _hex(value: bytes | None) -> str | None:
 def print_table(letters: Iterable[DeadLetter], console: Console) -> None:
     """Print the letters as a table."""
 
-    table = Table(*_COLUMNS)
+    table = Table()
+    for name in _COLUMNS:
+        # The others may take several lines.
+        table.add_column(name, no_wrap=name in ("position", "from", "time"))
     for letter in letters:
         # Text, not markup: a key may hold [brackets].
         table.add_row(*map(Text, row(letter)))

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -105,6 +105,17 @@ def test_a_killed_worker_is_replaced_and_the_master_lives(gunicorn):
         await_status(server)
     assert "was sent SIGKILL" in server.output
     assert server.stop() == 0
+
+
+def test_a_worker_that_fields_behind_a_body_have_ended_is_replaced(gunicorn):
+    """A defect of meinheld 1.0.2, which reads them with a pointer that is gone: why nginx belongs in front."""
+    process = gunicorn()
+    (pid,) = process.worker_pids()
+    head = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with suppress(ConnectionResetError):
+        assert exchange(process, head + b"2\r\nhi\r\n0\r\nX-Behind: 1\r\n\r\n") == b""
+    wait_until(lambda: process.worker_pids() not in ([], [pid]), 10, "another worker")
+    await_status(process)
 
 
 def test_a_worker_that_exits_non_zero_is_replaced_and_the_master_lives(gunicorn):
