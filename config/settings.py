@@ -211,8 +211,9 @@ class Settings:
         _socket_path,
     )
     ready_requires: tuple[str, ...] = _setting(
-        "READY_REQUIRES", "What `/ready` insists on: any of `postgres`, `redis`, `log`",
-        _some_of("postgres", "redis", "log"), "postgres,redis",
+        "READY_REQUIRES",
+        "What `/ready` insists on: any of `pages` (this process can answer them), `postgres`, `redis`, `log`",
+        _some_of("pages", "postgres", "redis", "log"), "pages",
     )  # fmt: skip
     list_max: int = _setting(
         "LIST_MAX", "Most todos in one `GET /todos` without a limit", _integer(1, 1_000_000), "50000"

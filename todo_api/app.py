@@ -139,7 +139,9 @@ def build(settings: Settings) -> Service:
         read_state=lambda: pages.state, read_progress=lambda: cache.progress(settings.kafka_partitions)
     )
     publisher = GuardedPublisher(_publisher(settings))
-    monitor = Monitor({"postgres": store.ping, "redis": cache.ping, "log": publisher.probe})
+    monitor = Monitor(
+        {"pages": pages.ping, "postgres": store.ping, "redis": cache.ping, "log": publisher.probe}
+    )
     telemetry.add_reports(
         page_report(pages), pool_report(store), breaker_report(publisher), dependency_report(monitor)
     )

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 _IN_USE_S: Final = 2.0
 # Refreshing one page takes at most a tenth of the time: the next refresh is not before 10 x the cost of the last.
 _REFRESH_SHARE: Final = 10
+# How long a check waits for a process that has just started.
+_FIRST_NEWS_S: Final = 1.0
 # Without news for this long, answers say how old they are.
 _FRESH_S: Final = 2.0
 
@@ -113,6 +115,7 @@ class PageTable:
         self._refreshes = 0
         # Of entries that are gone: their hits, and their 304s.
         self._gone = (0, 0)
+        self._has_learned = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -145,6 +148,20 @@ class PageTable:
     def state(self) -> State | None:
         """The newest state learned."""
         return self._state
+
+    def ping(self) -> None:
+        """Return if pages can be answered; of servers that are away, those in memory may be all there is.
+
+        Waits up to a second for the first news. Raises StoreUnavailable when there are none, or none recent enough.
+        """
+        self._has_learned.wait(_FIRST_NEWS_S)
+        age_s = time.monotonic() - self._learned_at
+        if age_s > self._stale_max_s:
+            raise StoreUnavailable(
+                f"nothing learned about the todos for {age_s:.0f} s"
+                if self._has_learned.is_set()
+                else "nothing learned about the todos yet"
+            )
 
     def figures(self) -> Figures:
         """Return what there is to tell, without waiting for anything. Costs about 0.2 us a page.
@@ -253,6 +270,7 @@ class PageTable:
         if state is None:
             return
         self._learned_at = now
+        self._has_learned.set()
         if (
             self._state is None
             or state.epoch != self._state.epoch

@@ -320,6 +320,7 @@ def test_with_both_away_the_last_page_is_served_with_its_age_and_then_refused(
         own_postgres.process.kill()
         wait_until(lambda: process.table.get(FIRST).age_s >= 2, 10, "an age")
         assert process.titles() == ["a"]
+        process.table.ping()
 
         def refused() -> bool:
             try:
@@ -329,8 +330,19 @@ def test_with_both_away_the_last_page_is_served_with_its_age_and_then_refused(
             return False
 
         wait_until(refused, 15, "refusal")
+        with pytest.raises(StoreUnavailable, match="nothing learned about the todos for"):
+            process.table.ping()
         own_postgres.process.start()
         wait_until(lambda: not refused() and process.table.get(FIRST).age_s == 0, 15, "recovery")
+
+
+def test_no_pages_can_be_answered_before_the_first_news(database_url: str, redis_url: str) -> None:
+    process = Process(database_url, redis_url)
+    with pytest.raises(StoreUnavailable, match="yet"):
+        process.table.ping()
+    with running(database_url, redis_url) as process:
+        wait_until(lambda: process.table.state is not None, 5, "the watcher's first news")
+        process.table.ping()
 
 
 def test_a_scan_of_limits_keeps_the_table_within_its_bounds(database_url: str, redis_url: str) -> None:
