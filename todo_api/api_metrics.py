@@ -61,6 +61,9 @@ DEPENDENCY_UP: Final = Metric(
     Kind.GAUGE, "todo_api_dependency_up", "1 when every process reaches it, else 0", ("dependency",),
     merge=Merge.MIN,
 )  # fmt: skip
+REFUSED: Final = Metric(
+    Kind.COUNTER, "todo_api_overload_refusals_total", "Requests refused because they had waited too long"
+)
 PROCESS_STARTS: Final = Metric(
     Kind.COUNTER, "todo_api_process_starts_total", "Processes of this instance that started"
 )

@@ -30,12 +30,13 @@ from todo_api.instrumented_publisher import InstrumentedPublisher
 from todo_api.intake import CommandIntake
 from todo_api.jwks import PublicKeys
 from todo_api.operations import FateReader, OperationItem
+from todo_api.overload import LoadShedder
 from todo_api.page_source import PageSource, StateSource
 from todo_api.page_table import PageTable
 from todo_api.pages import Pages
 from todo_api.problem_pages import ProblemTypeItem, ProblemTypes
 from todo_api.problems import add_problem_handlers
-from todo_api.reports import breaker_report, dependency_report, page_report, pool_report
+from todo_api.reports import breaker_report, dependency_report, overload_report, page_report, pool_report
 from todo_api.request_body import UnreadBody
 from todo_api.request_ids import RequestIdHeader
 from todo_api.request_trace import RequestTrace
@@ -142,9 +143,6 @@ def build(settings: Settings) -> Service:
     monitor = Monitor(
         {"pages": pages.ping, "postgres": store.ping, "redis": cache.ping, "log": publisher.probe}
     )
-    telemetry.add_reports(
-        page_report(pages), pool_report(store), breaker_report(publisher), dependency_report(monitor)
-    )
     readiness = Readiness(monitor, settings.ready_requires, lambda: publisher.state.condition)
     app = create_app(
         Collaborators(
@@ -177,7 +175,15 @@ def build(settings: Settings) -> Service:
     ]
     if keys is not None:
         parts.append(Part("public keys", keys.start, keys.close))
-    layered: WSGIApplication = HitPath(VersionAlias(app, "/v1"), pages.hot)
+    shedder = LoadShedder(app)
+    telemetry.add_reports(
+        page_report(pages),
+        pool_report(store),
+        breaker_report(publisher),
+        dependency_report(monitor),
+        overload_report(shedder),
+    )
+    layered: WSGIApplication = HitPath(VersionAlias(shedder, "/v1"), pages.hot)
     if settings.cors_allow_origins:
         layered = Cors(layered, settings.cors_allow_origins)
     return Service(layered, parts, readiness.drain, telemetry.join)

@@ -137,6 +137,13 @@ UNAVAILABLE: Final = ProblemType(
     "The request is good, but a server that it needs does not answer.",
     "Try again after Retry-After. A write may or may not have taken effect.",
 )
+OVERLOADED: Final = ProblemType(
+    503,
+    "overloaded",
+    "More is asked here than can be answered",
+    "The request waited too long to be begun and was refused. Nothing was done.",
+    "Try again after Retry-After, and then less and less often.",
+)
 NOT_READY: Final = ProblemType(
     503,
     "not-ready",

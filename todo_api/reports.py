@@ -5,6 +5,7 @@ from todo_api.breaker import Condition, GuardedPublisher
 from todo_api.core.metrics import Slot
 from todo_api.core.store import ReadStore
 from todo_api.health import Monitor
+from todo_api.overload import LoadShedder
 from todo_api.page_table import PageTable
 from todo_api.telemetry import Report
 
@@ -53,5 +54,12 @@ def dependency_report(monitor: Monitor) -> Report:
     def report(slot: Slot) -> None:
         for name, state in monitor.states().items():
             slot.set(metrics.DEPENDENCY_UP, name, value=state == "up")
+
+    return report
+
+
+def overload_report(shedder: LoadShedder) -> Report:
+    def report(slot: Slot) -> None:
+        slot.raise_to(metrics.REFUSED, total=shedder.refused)
 
     return report

@@ -14,10 +14,14 @@ def request_id(req: Request) -> str:
     """Return the id of this request: the one in ``X-Request-Id`` if it is well formed, else a new one."""
     known: str | None = req.context.get("request_id")
     if known is None:
-        sent = req.get_header("X-Request-Id") or ""
-        known = sent if _WELL_FORMED.fullmatch(sent) else secrets.token_hex(16)
+        known = id_of(req.get_header("X-Request-Id"))
         req.context["request_id"] = known
     return known
+
+
+def id_of(sent: str | None) -> str:
+    """Return ``sent``, the value of X-Request-Id, if it is well formed, else a new id."""
+    return sent if sent is not None and _WELL_FORMED.fullmatch(sent) else secrets.token_hex(16)
 
 
 class RequestIdHeader:
