@@ -17,7 +17,12 @@ def answer(age_s, path="/todos", method="POST", **environ):
     environ |= {"PATH_INFO": path, "REQUEST_METHOD": method}
     setup_testing_defaults(environ)
     started = []
-    body = b"".join(shedder(environ, lambda status, headers: started.extend([status, dict(headers)])))
+
+    def start_response(status, headers, _exc_info=None):
+        started.extend([status, dict(headers)])
+        return started.append
+
+    body = b"".join(shedder(environ, start_response))
     return *started, body, shedder.refused
 
 
