@@ -4,9 +4,10 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from typing import Final
 
-from scripts.bench.load import TIMEOUT_S, Load, Plan
+from scripts.bench.load import TIMEOUT_S, Load, Plan, ignore
 from scripts.stack.server import StackError
 
 _LATENCY: Final = re.compile(r"^\s*(\d+)% in ([\d.]+) secs", re.MULTILINE)
@@ -22,7 +23,7 @@ class Hey:
         self._program = found
         self.cores = os.cpu_count() or 1
 
-    def load(self, plan: Plan) -> Load:
+    def load(self, plan: Plan, begun: Callable[[], None] = ignore) -> Load:
         """See ``Generator.load``. A rate is not for hey: its own waits for answers."""
         assert plan.rate is None
         assert plan.body is None
@@ -31,6 +32,7 @@ class Hey:
         command += ["-t", str(TIMEOUT_S), "-disable-compression"]
         for name, value in plan.headers.items():
             command += ["-H", f"{name}: {value}"]
+        begun()
         done = subprocess.run([*command, plan.url], check=False, capture_output=True, text=True)
         if done.returncode != 0:
             raise StackError(

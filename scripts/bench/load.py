@@ -1,6 +1,6 @@
 """One run of load: what is asked for, what came of it, and when it says nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -56,14 +56,21 @@ class Load:
         return self.latency_s[99.0]
 
 
+def ignore() -> None:
+    pass
+
+
 class Generator(Protocol):
     """Makes load. ``cores`` is how many cores it can use at most."""
 
     @property
     def cores(self) -> int: ...
 
-    def load(self, plan: Plan) -> Load:
-        """Run the plan; blocks for its duration and up to TIMEOUT_S more. Raises StackError when it fails."""
+    def load(self, plan: Plan, begun: Callable[[], None] = ignore) -> Load:
+        """Run the plan; blocks for its duration and up to TIMEOUT_S more. Raises StackError when it fails.
+
+        ``begun`` is called once, when everything is ready and the first request about to be sent.
+        """
 
 
 def check_load(load: Load, what: str) -> None:

@@ -17,13 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
+from threading import BrokenBarrierError
 from typing import Final
 from urllib.parse import urlsplit
 
 import httptools
 
 from scripts.bench.latencies import Latencies
-from scripts.bench.load import INTERVAL_S, PERCENTILES, TIMEOUT_S, Load, Plan
+from scripts.bench.load import INTERVAL_S, PERCENTILES, TIMEOUT_S, Load, Plan, ignore
 from scripts.stack.server import StackError
 
 # Starting Python takes long on a busy machine.
@@ -47,23 +48,26 @@ class Share:
 class OwnClient:
     """Makes load with ``processes`` processes.
 
-    A request takes 19 us of CPU (answers of 20 kB, 32 connections), 170 us at a rate of 2,000 a second, where each
-    wakes the process up.
+    A request took 19 to 110 us of CPU on a machine shared with others (answers of 20 kB, 32 connections); with a rate
+    it takes more, because each wakes the process up.
     """
 
     def __init__(self, processes: int) -> None:
         self.cores = processes
 
-    def load(self, plan: Plan) -> Load:
+    def load(self, plan: Plan, begun: Callable[[], None] = ignore) -> Load:
         """See ``Generator.load``. Takes both loops."""
         assert plan.body is None
         shares = _divided(plan, min(self.cores, plan.connections))
         context = get_context("spawn")
-        barrier = context.Barrier(len(shares))
+        barrier = context.Barrier(len(shares) + 1)
         try:
             with ProcessPoolExecutor(len(shares), context, _wait_for, (barrier,)) as pool:
-                return _merged(plan, list(pool.map(run_share, shares)))
-        except BrokenExecutor as ex:
+                running = pool.map(run_share, shares)
+                barrier.wait(_START_TIMEOUT_S)
+                begun()
+                return _merged(plan, list(running))
+        except (BrokenExecutor, BrokenBarrierError) as ex:
             raise StackError("The processes that make the load ended early or did not start in time.") from ex
 
 

@@ -1,4 +1,8 @@
-"""The two plots of a run, as SVG that needs nothing from elsewhere: no script, no font, no style sheet."""
+"""The two plots of a run, as SVG that needs nothing from elsewhere: no script, no font, no style sheet.
+
+Our own lines because matplotlib is heavy for two curves, and pygal 3.1 puts a finder of the old kind into the import
+system, which then warns at every import that fails.
+"""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -53,7 +53,7 @@ def measure(plan: Plan, generator: Generator) -> Measured:
     meter = Meter(
         parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), generator.cores
     )
-    load = generator.load(plan)
+    load = generator.load(plan, meter.start)
     usage = meter.read()
     check_load(load, plan.url)
     check_start(load.timeline, plan.url)

@@ -66,12 +66,16 @@ def saturated(usage: Usage) -> list[str]:
 
 
 class Meter:
-    """Measures from its making until ``read``. ``host`` and ``port`` are where the server listens."""
+    """Measures from ``start`` to ``read``. ``host`` and ``port`` are where the server listens."""
 
     def __init__(self, host: str, port: int, generator_cores: int) -> None:
         self._generator_cores = generator_cores
         self._server = server_processes(host, port)
         self._own = psutil.Process()
+        self.start()
+
+    def start(self) -> None:
+        """Begin anew."""
         self._before = self._state()
 
     def read(self) -> Usage:

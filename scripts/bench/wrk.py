@@ -3,11 +3,12 @@
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from scripts.bench.load import INTERVAL_S, PERCENTILES, TIMEOUT_S, Load, Plan
+from scripts.bench.load import INTERVAL_S, PERCENTILES, TIMEOUT_S, Load, Plan, ignore
 from scripts.stack.server import StackError
 
 _SCRIPT: Final = Path(__file__).with_name("wrk.lua")
@@ -35,7 +36,7 @@ class Wrk:
         done = subprocess.run([self._program, "-v"], check=False, capture_output=True, text=True)
         return " ".join(done.stdout.split()[:2])
 
-    def load(self, plan: Plan) -> Load:
+    def load(self, plan: Plan, begun: Callable[[], None] = ignore) -> Load:
         """See ``Generator.load``. A rate is not for wrk."""
         assert plan.rate is None
         threads = min(self.cores, plan.connections)
@@ -50,6 +51,7 @@ class Wrk:
                 lines += f'wrk.method = "POST"\nwrk.body = {_lua_string(plan.body)}\n'
             script.write_text(lines)
             command += ["-s", str(script), plan.url, *(["--", "timeline"] if self._timeline else [])]
+            begun()
             done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode != 0:
             raise StackError(

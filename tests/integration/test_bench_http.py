@@ -178,7 +178,10 @@ def test_requests_that_never_get_an_answer_are_failures(server):
 
 
 def test_answers_of_unknown_length_are_read_as_well(server):
-    load = OwnClient(2).load(Plan(url=f"{server.url}/chunked", duration_s=1, connections=3))
+    begun: list[int] = []
+    plan = Plan(url=f"{server.url}/chunked", duration_s=1, connections=3)
+    load = OwnClient(2).load(plan, lambda: begun.append(server.requests))
+    assert len(begun) == 1
     assert load.requests > 0
     assert load.failures == 0
 
