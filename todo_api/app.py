@@ -11,6 +11,7 @@ import falcon
 from falcon import Request, Response
 
 from config.settings import Settings, SettingsError
+from todo_api.api_description import ApiDescription
 from todo_api.auth import TokenVerifier, Verifier
 from todo_api.breaker import GuardedPublisher
 from todo_api.conventions import OptionsWithoutContent, StrictPaths
@@ -107,6 +108,7 @@ def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
             fates=collaborators.fates, verifier=verifier, operation_ids=collaborators.operation_ids
         ),
     )
+    app.add_route("/openapi.json", ApiDescription())
     app.add_route("/problems", ProblemTypes())
     app.add_route("/problems/{name}", ProblemTypeItem())
     app.add_route("/health", Health())

@@ -20,7 +20,8 @@ EXPOSED_HEADERS: Final = (
 _EXPOSE: Final = ("Access-Control-Expose-Headers", ", ".join(EXPOSED_HEADERS))
 # What a page may send, beyond the handful that every page may.
 ALLOWED_HEADERS: Final = (
-    "Authorization", "Content-Type", "Idempotency-Key", "If-Applied", "If-Match", "If-None-Match", "X-Request-Id",
+    "Authorization", "Content-Type", "Idempotency-Key", "If-Applied", "If-Match", "If-None-Match", "Traceparent",
+    "Tracestate", "X-Request-Id",
 )  # fmt: skip
 # Browsers keep a preflight's answer at most this long (Firefox a day, Chromium two hours).
 _PREFLIGHT_MAX_AGE_S: Final = 86_400

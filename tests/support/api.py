@@ -105,8 +105,11 @@ class MemoryFates:
 
     def __init__(self) -> None:
         self.fates: dict[int, Fate] = {}
+        self.failure: Exception | None = None
 
     def read_fate(self, position: Position) -> Fate:
+        if self.failure is not None:
+            raise self.failure
         return self.fates.get(position.offset, Fate(False, None))
 
 
