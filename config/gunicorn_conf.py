@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+from importlib.metadata import version
 from types import FrameType
 from typing import Any, Final
 
@@ -69,6 +70,12 @@ def on_starting(server: Any) -> None:
         "settings": _SETTINGS.shown(),
     }
     server.log.info("API starts", extra=fields)
+    if "meinheld" in server.cfg.worker_class_str and "+todo" not in version("meinheld"):
+        # APPSEC: see docs/security.md.
+        server.log.warning(
+            "This meinheld can be ended by a request; install it with scripts/meinheld/install.py",
+            extra={"event": "api.uncorrected_meinheld"},
+        )
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -7,8 +7,6 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# meinheld's build reads them: without greenlet, which it does not need and which does not build; and see the header.
-export MEINHELD_NOGREEN=1 CPATH="$PWD/scripts/meinheld" CPPFLAGS="-include shared_epoll.h"
 # librdkafka comes in the wheel; its sources are not in the sdist.
 export PIP_ONLY_BINARY=confluent-kafka
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
@@ -58,8 +56,7 @@ install() { # <extras>
     .venv/bin/pip install -q -c constraints.txt -e ".[$1]" || exit 1
     .venv/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || return 0
     log=.venv/install.log
-    # Not from the cache: it may hold one that was built in another way.
-    if ! .venv/bin/pip install -q --no-cache-dir -c constraints.txt meinheld >"$log" 2>&1; then
+    if ! .venv/bin/python scripts/meinheld/install.py constraints.txt >"$log" 2>&1; then
         say "The fast worker (meinheld) could not be built, so gunicorn's own serves the API." \
             "It needs a C compiler and Python's headers (Debian: apt-get install gcc python3-dev); see $log."
     fi
@@ -93,7 +90,7 @@ lock)
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     make_venv "$folder/venv"
-    "$folder/venv/bin/pip" install -q ".[jwks,librdkafka,meinheld,stack,test]"
+    MEINHELD_NOGREEN=1 "$folder/venv/bin/pip" install -q ".[jwks,librdkafka,meinheld,stack,test]"
     {
         echo "# Every version we run and test with. Made by \`make lock\`, read by \`make\` and by the image."
         "$folder/venv/bin/pip" freeze --exclude todo-api
