@@ -74,7 +74,7 @@ def test_the_process_lives_and_says_that_it_is_not_ready(server):
     wait_until(lambda: b'"down"' in send(server, "GET", "/ready")[2], 10, "the monitor noticed")
     status, headers, body = send(server, "GET", "/ready")
     assert (status, headers["Content-Type"]) == (503, "application/problem+json")
-    assert json.loads(body)["missing"] == ["postgres", "redis"]
+    assert json.loads(body)["missing"] == ["pages"]
 
 
 @pytest.mark.parametrize(
