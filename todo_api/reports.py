@@ -17,6 +17,7 @@ def page_report(pages: PageTable) -> Report:
         ok = figures.unrouted - figures.unrouted_not_modified
         slot.raise_to(metrics.REQUESTS, "/todos", "GET", "2xx", total=ok)
         slot.raise_to(metrics.REQUESTS, "/todos", "GET", "3xx", total=figures.unrouted_not_modified)
+        slot.add(metrics.REQUESTS, "/todos", "GET", "5xx", amount=0)
         slot.raise_to(metrics.PAGE_HITS, total=figures.hits)
         slot.raise_to(metrics.PAGE_MISSES, total=figures.misses)
         slot.raise_to(metrics.PAGE_REFRESHES, total=figures.refreshes)

@@ -115,6 +115,8 @@ class Telemetry:
         method = req.method if req.method in _METHODS else "other"
         slot = self._memory.slot
         slot.add(metrics.REQUESTS, route, method, f"{resp.status_code // 100}xx")
+        # Prometheus sees an increase only in what was there before.
+        slot.add(metrics.REQUESTS, route, method, "5xx", amount=0)
         began_at = req.context["began_at"]
         assert began_at is not None
         seconds = time.perf_counter() - began_at

@@ -26,6 +26,7 @@ def deployment(servers, tmp_path_factory):
         env |= {"LOG_LEVEL": "debug", "WORKER_METRICS_PORT": port}
         folder = tmp_path_factory.mktemp("telemetry")
         with Deployment(folder, env, env["JWT_SECRET"], PROCESSES) as running:
+            wait_until(lambda: status(running)["processes"] == PROCESSES, 20, "both processes")
             yield running
 
 

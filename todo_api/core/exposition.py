@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from todo_api.core.metrics import Kind, Metric, Series
 
@@ -47,7 +48,8 @@ def _family(metric: Metric) -> Family:
 def _add(family: Family, series: Series) -> None:
     if isinstance(family, HistogramMetricFamily):
         *counts, total = series.values
-        bounds = [*map(str, series.metric.buckets), "+Inf"]
+        # Always with a point, as Prometheus 3 writes it: rules name these labels.
+        bounds = [*map(floatToGoString, series.metric.buckets), "+Inf"]
         family.add_metric(series.labels, list(zip(bounds, accumulate(counts), strict=True)), total)
     elif isinstance(family, CounterMetricFamily | GaugeMetricFamily):
         family.add_metric(series.labels, series.values[0])
