@@ -10,6 +10,7 @@ Behind the hit path: answering a page from memory costs no more than refusing it
 
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,10 @@ _SPARED: Final = frozenset({"/health", "/ready", "/metrics", "/status.json"})
 
 
 class LoadShedder:
-    """A WSGI layer: a request that waited longer than ``age_max_s`` before it got here is answered 503."""
+    """A WSGI layer: a request that waited longer than ``age_max_s`` before it got here is answered 503.
+
+    Not one that came before this process began to serve: it waited for a start, not for others.
+    """
 
     def __init__(
         self,
@@ -37,15 +41,25 @@ class LoadShedder:
         *,
         age_max_s: float = AGE_MAX_S,
         age_of: "Callable[[WSGIEnvironment], float] | None" = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._age_max_s = age_max_s
         self._age_of = age_of or waited_s
+        self._clock = clock
+        self._began_at: float | None = None
         self.refused = 0
         """How many requests were refused so far."""
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if self._age_of(environ) <= self._age_max_s or environ["PATH_INFO"] in _SPARED:
+        if self._began_at is None:
+            self._began_at = self._clock()
+        age_s = self._age_of(environ)
+        if (
+            age_s <= self._age_max_s
+            or self._clock() - age_s <= self._began_at
+            or environ["PATH_INFO"] in _SPARED
+        ):
             return self._app(environ, start_response)
         self.refused += 1
         request_id = id_of(environ.get("HTTP_X_REQUEST_ID"))

@@ -35,7 +35,7 @@ class Fleet:
         self.workers: list[WorkerProcess] = []
         self.instances = [self._instance(number) for number in range(INSTANCES)]
         self._nginx: ServerProcess | None = None
-        self._nginx_port = free_port()
+        self.port = free_port()
         self.add_worker()
 
     def _instance(self, number: int) -> GunicornProcess:
@@ -61,7 +61,7 @@ class Fleet:
 
     def client(self, user: str = "ann", timeout_s: float = 15.0) -> Client:
         """Return a client that goes through nginx."""
-        return Client("127.0.0.1", self._nginx_port, self.env["JWT_SECRET"], user, timeout_s)
+        return Client("127.0.0.1", self.port, self.env["JWT_SECRET"], user, timeout_s)
 
     def direct(self, instance: GunicornProcess, timeout_s: float = 15.0) -> Client:
         """Return a client that asks one API process."""
@@ -100,7 +100,7 @@ class Fleet:
                 instance.start()
         if self._nginx is None:
             ports = [instance.port for instance in self.instances]
-            nginx = LocalNginx(self.folder / "nginx", self._nginx_port, ports, inner_port=free_port())
+            nginx = LocalNginx(self.folder / "nginx", self.port, ports, inner_port=free_port())
             self._nginx = ServerProcess(nginx, self.folder)
         if not self._nginx.server.is_ready():
             self._nginx.start()

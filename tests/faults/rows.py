@@ -1,270 +1,9 @@
-"""The rows of the goal table in docs/reliability.md: each makes one fault under load, and heals it."""
+"""The rows of the table in docs/reliability.md."""
 
-import random
-import shutil
-import signal
-import tempfile
-import threading
-import time
-from functools import partial
-from pathlib import Path
 from typing import Final
 
-import redis
-
-from scripts.stack.server import wait_until
-from tests.faults.fleet import rolling
-from tests.faults.trial import Bounds, Row, Scene
-from tests.support.deployment import kill_process
-
-# Kafka's session timeout is 10 s: as long may the partitions of a dead worker lie about.
-SESSION_S: Final = 10.0
-STOPPED_S: Final = 25.0
-
-
-def nothing(scene: Scene) -> None:
-    scene.go_on()
-
-
-def worker_killed(scene: Scene) -> None:
-    """kill -9 the worker again and again; it is started at once."""
-    [worker] = scene.fleet.workers
-
-    def kill(_: int) -> None:
-        worker.kill()
-        worker.start()
-
-    rolling(scene.pace.seconds, max(1, round(scene.pace.seconds / 6)), kill, scene.load.go_on)
-
-
-def api_process_killed(scene: Scene) -> None:
-    """kill -9 a process of gunicorn's, which gunicorn replaces."""
-    kills = max(2, round(scene.pace.seconds / 3))
-
-    def kill(number: int) -> None:
-        instance = scene.fleet.instances[number % len(scene.fleet.instances)]
-        before = instance.worker_pids()
-        kill_process(before[0])
-        wait_until(lambda: set(instance.worker_pids()) - set(before) and instance.answers(), 30, "a new one")
-
-    rolling(scene.pace.seconds, kills, kill, scene.load.go_on)
-    unknown = scene.load.ledger.counts()["unknown"]
-    # On a busy machine more than one is in flight in a process.
-    most = kills * (4 if scene.pace.is_short else 1)
-    scene.expect(unknown <= most, f"{unknown} unknown writes in {kills} kills")
-    scene.notes.append(f"{kills} kills")
-
-
-def rolling_restart(scene: Scene) -> None:
-    """SIGTERM to each instance and worker in turn, then SIGHUP to the instances."""
-    slowest_s = 0.0
-
-    def stop_and_start(number: int) -> None:
-        nonlocal slowest_s
-        instance = scene.fleet.instances[number % len(scene.fleet.instances)]
-        began = time.monotonic()
-        scene.expect(instance.stop(60) == 0, "an instance did not end with 0")
-        slowest_s = max(slowest_s, time.monotonic() - began)
-        instance.start()
-        wait_until(partial(scene.fleet.is_ready, instance), 60, "ready")
-        [worker] = scene.fleet.workers
-        began = time.monotonic()
-        scene.expect(worker.stop(60) == 0, "a worker did not end with 0")
-        slowest_s = max(slowest_s, time.monotonic() - began)
-        worker.start()
-        wait_until(lambda: worker.has_begun, 60, "the worker begins")
-
-    def reload(number: int) -> None:
-        instance = scene.fleet.instances[number % len(scene.fleet.instances)]
-        before = instance.worker_pids()
-        instance.signal(signal.SIGHUP)
-        wait_until(lambda: not set(instance.worker_pids()) & set(before), 60, "the old process gone")
-
-    rounds = 2 if scene.pace.is_short else 4
-    rolling(scene.pace.seconds / 2, rounds, stop_and_start, scene.load.go_on)
-    rolling(scene.pace.seconds / 2, rounds, reload, scene.load.go_on)
-    scene.expect(slowest_s <= STOPPED_S, f"{slowest_s:.1f} s until one was gone")
-    scene.notes.append(f"{rounds} TERM, {rounds} HUP, gone within {slowest_s:.1f} s")
-
-
-def log_stopped(scene: Scene) -> None:
-    _log_away(scene, lambda log: log.stop(), lambda log: log.start(), 1.0)
-
-
-def log_killed(scene: Scene) -> None:
-    _log_away(scene, lambda log: log.kill(), lambda log: log.start(), 1 / 3)
-
-
-def log_frozen(scene: Scene) -> None:
-    _log_away(scene, lambda log: log.freeze(), lambda log: log.resume(), 1.0)
-
-
-def _log_away(scene, take, bring, share):
-    log = scene.fleet.servers.log_process(scene.fleet.kind)
-    memory = scene.fleet.memory_bytes()
-    took_at = time.monotonic()
-    take(log)
-    away_at = time.monotonic()
-    scene.go_on(share)
-    back_at = time.monotonic()
-    bring(log)
-    growth_mb = (scene.fleet.memory_bytes() - memory) / 1e6
-    scene.expect(growth_mb <= 50, f"memory grew by {growth_mb:.0f} MB")
-    inside = [w for w in list(scene.load.ledger.writes) if away_at < w.sent_at and w.answered_at < back_at]
-    acked = [write for write in inside if write.status == 202]
-    scene.expect(not acked, f"{len(acked)} writes acknowledged without a log")
-    # A status of another kind would be an answer of nginx's, or none.
-    others = (
-        {write.status for write in inside}
-        - {202, 503}
-        - {write.status for write in inside if write.outcome == "refused"}
-    )
-    scene.expect(not others, f"answers {others}")
-    waits = [
-        w.took_s for w in list(scene.load.ledger.writes) if w.sent_at > took_at and w.answered_at < back_at
-    ]
-    long = sum(wait > 1.0 for wait in waits)
-    scene.notes.append(f"{len(inside)} refused, {long} waited above 1 s, memory {growth_mb:+.0f} MB")
-
-
-def postgres_stopped(scene: Scene) -> None:
-    process = scene.fleet.servers.process("postgres")
-    process.send_signal(signal.SIGQUIT)
-    process.wait()
-    scene.go_on()
-    process.start()
-
-
-def postgres_frozen(scene: Scene) -> None:
-    process = scene.fleet.servers.process("postgres")
-    process.freeze()
-    scene.go_on()
-    process.resume()
-
-
-def postgres_restarted(scene: Scene) -> None:
-    process = scene.fleet.servers.process("postgres")
-
-    def restart(_: int) -> None:
-        process.stop()
-        process.start()
-
-    rolling(scene.pace.seconds, max(2, round(scene.pace.seconds / 6)), restart, scene.load.go_on)
-
-
-def redis_stopped(scene: Scene) -> None:
-    process = scene.fleet.servers.process("valkey")
-    process.stop()
-    scene.go_on()
-    process.start()
-
-
-def redis_flushed(scene: Scene) -> None:
-    """FLUSHALL every second."""
-    with redis.Redis.from_url(scene.fleet.servers.valkey.url) as client:
-        seconds = max(1, round(scene.pace.seconds))
-        rolling(scene.pace.seconds, seconds, lambda _: client.flushall(), scene.load.go_on)
-
-
-def redis_restored(scene: Scene) -> None:
-    """kill -9, and start with contents from before: as from an old snapshot."""
-    process = scene.fleet.servers.process("valkey")
-    contents = scene.fleet.servers.folder / "valkey" / "appendonlydir"
-    with tempfile.TemporaryDirectory() as kept:
-        old = shutil.copytree(contents, Path(kept) / "old")
-        scene.go_on(1 / 3)
-        process.kill()
-        shutil.rmtree(contents)
-        shutil.copytree(old, contents)
-    process.start()
-    scene.go_on(1 / 3)
-
-
-def redis_frozen(scene: Scene) -> None:
-    process = scene.fleet.servers.process("valkey")
-    process.freeze()
-    scene.go_on()
-    process.resume()
-
-
-def workers_come_and_go(scene: Scene) -> None:
-    """Up to four workers; every 5 s one joins or leaves, by TERM or KILL."""
-    fleet, choices = scene.fleet, random.Random(12)
-    while len(fleet.workers) < 4:
-        fleet.add_worker()
-
-    def change(number: int) -> None:
-        # The first change starts one, so that one runs all the time.
-        worker = fleet.workers[1:][number % 3] if number < 3 else choices.choice(fleet.workers)
-        running = [w for w in fleet.workers if w.is_running]
-        if not worker.is_running:
-            worker.start()
-        elif len(running) > 1:
-            if choices.random() < 0.5:
-                worker.kill()
-            else:
-                wait_until(lambda: worker.has_begun, 60, "the worker begins")
-                scene.expect(worker.stop(STOPPED_S) == 0, "a worker did not end with 0")
-
-    changes = max(4, round(scene.pace.seconds * 2 / 5))
-    rolling(scene.pace.seconds * 2, changes, change, scene.load.go_on)
-    for worker in fleet.workers:
-        if not worker.is_running:
-            worker.start()
-    scene.notes.append(f"{changes} changes")
-
-
-def zombie_worker(scene: Scene) -> None:
-    """SIGSTOP a worker for longer than its session, with another one running, then SIGCONT."""
-    fleet = scene.fleet
-    second = fleet.add_worker()
-    second.start()
-    scene.go_on(1 / 3)
-    fleet.workers[0].signal(signal.SIGSTOP)
-    scene.load.go_on(max(scene.pace.seconds, 3 * SESSION_S if fleet.kind == "kafka" else 0))
-    fleet.workers[0].signal(signal.SIGCONT)
-    scene.go_on(1 / 2)
-    scene.expect(fleet.workers[0].is_running, "the frozen worker is gone")
-
-
-def redis_hung_and_worker_killed(scene: Scene) -> None:
-    process = scene.fleet.servers.process("valkey")
-    process.freeze()
-    scene.go_on(1 / 2)
-    worker_killed(scene)
-    process.resume()
-
-
-def log_stopped_and_api_rolled(scene: Scene) -> None:
-    log = scene.fleet.servers.log_process(scene.fleet.kind)
-    log.stop()
-    for instance in scene.fleet.instances:
-        instance.stop(60)
-        instance.start()
-        # Ready or not: without the log, reads must be answered.
-        wait_until(partial(scene.fleet.is_ready, instance), 60, "ready")
-    scene.go_on(1 / 2)
-    log.start()
-
-
-def everything_killed(scene: Scene) -> None:
-    """SIGKILL all at once, then start all at once in any order."""
-    fleet = scene.fleet
-    fleet.kill_everything()
-    starters = fleet.starters()
-    random.Random(19).shuffle(starters)
-    began = time.monotonic()
-    threads = [threading.Thread(target=starter) for starter in starters]
-    for thread in threads:
-        thread.start()
-        scene.load.go_on(0.2)
-    for thread in threads:
-        thread.join(60)
-    for instance in fleet.instances:
-        wait_until(partial(fleet.is_ready, instance), 60, "ready")
-    took_s = time.monotonic() - began
-    scene.notes.append(f"ready after {took_s:.1f} s")
-
+from tests.faults import breakages, records, traffic
+from tests.faults.trial import Bounds, Row
 
 _ALL: Final = 1.0
 _NEARLY_ALL: Final = 0.999
@@ -273,80 +12,80 @@ ROWS: Final = [
     Row(
         number="0",
         name="none",
-        fault=nothing,
+        fault=breakages.nothing,
         bounds=Bounds(reads=_ALL, writes=_ALL, visible_p50_s=0.25, visible_p99_s=1.0, visible_s=2.0),
     ),
     Row(
         number="1",
         name="worker killed",
         short=("streams",),
-        fault=worker_killed,
+        fault=breakages.worker_killed,
         bounds=Bounds(reads=_ALL, writes=_ALL, visible_s=15),
     ),
     Row(
         number="2",
         name="API process killed",
         short=("kafka",),
-        fault=api_process_killed,
+        fault=breakages.api_process_killed,
         bounds=Bounds(reads=_NEARLY_ALL),
     ),
     Row(
         number="3",
         name="rolling restart",
-        fault=rolling_restart,
+        fault=breakages.rolling_restart,
         bounds=Bounds(reads=_ALL, writes=_ALL),
         reads_per_s=100,
     ),
     Row(
         number="4",
         name="log stopped",
-        fault=log_stopped,
+        fault=breakages.log_stopped,
         bounds=Bounds(reads=_ALL, answer_s=2.0, recover_s=15),
     ),
     Row(
         number="4b",
         name="log frozen",
         short=("kafka",),
-        fault=log_frozen,
+        fault=breakages.log_frozen,
         bounds=Bounds(reads=_ALL, answer_s=2.0, recover_s=15),
     ),
     Row(
         number="5",
         name="log killed",
         short=("streams",),
-        fault=log_killed,
+        fault=breakages.log_killed,
         bounds=Bounds(reads=_ALL, answer_s=2.0, recover_s=15),
     ),
     Row(
         number="6",
         name="PostgreSQL stopped",
         short=("streams",),
-        fault=postgres_stopped,
+        fault=breakages.postgres_stopped,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, recover_s=5),
     ),
     Row(
         number="6b",
         name="PostgreSQL frozen",
-        fault=postgres_frozen,
+        fault=breakages.postgres_frozen,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, recover_s=5),
     ),
     Row(
         number="7",
         name="PostgreSQL restarted",
-        fault=postgres_restarted,
+        fault=breakages.postgres_restarted,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, visible_s=15),
     ),
     Row(
         number="8a",
         name="Redis stopped",
-        fault=redis_stopped,
+        fault=breakages.redis_stopped,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, read_p99_s=1),
         kinds=("kafka",),
     ),
     Row(
         number="8b",
         name="Redis flushed every second",
-        fault=redis_flushed,
+        fault=breakages.redis_flushed,
         bounds=Bounds(reads=_ALL, writes=_ALL, read_p99_s=0.5),
         kinds=("kafka",),
     ),
@@ -354,42 +93,76 @@ ROWS: Final = [
         number="8c",
         name="Redis back with old contents",
         short=("kafka",),
-        fault=redis_restored,
+        fault=breakages.redis_restored,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL),
         kinds=("kafka",),
     ),
     Row(
         number="8d",
         name="Redis frozen",
-        fault=redis_frozen,
+        fault=breakages.redis_frozen,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, read_p99_s=1, visible_p99_s=2),
         kinds=("kafka",),
     ),
     Row(
+        number="10",
+        name="PostgreSQL's disk full",
+        fault=breakages.disk_full,
+        bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL),
+    ),
+    Row(
+        number="11",
+        name="poison in the topic",
+        fault=records.poison,
+        bounds=Bounds(reads=_ALL, writes=_ALL, visible_p99_s=2.0),
+        dead_letters=records.POISON_COUNT,
+    ),
+    Row(
         number="12",
         name="workers join and leave",
-        fault=workers_come_and_go,
+        fault=breakages.workers_come_and_go,
         bounds=Bounds(reads=_ALL, writes=_ALL, visible_s=15),
     ),
     Row(
         number="12b",
         name="zombie worker",
-        fault=zombie_worker,
+        fault=breakages.zombie_worker,
         bounds=Bounds(reads=_ALL, writes=_ALL, visible_s=15),
     ),
     Row(
+        number="14",
+        name="512 slow clients",
+        fault=traffic.slow_clients,
+        bounds=Bounds(reads=_ALL, writes=_ALL, read_p99_s=0.1),
+    ),
+    Row(
+        number="16a",
+        name="the log read again",
+        fault=records.log_read_again,
+        bounds=Bounds(reads=_ALL, writes=_ALL),
+    ),
+    Row(
+        number="16b",
+        name="the log written again",
+        fault=records.log_written_again,
+        bounds=Bounds(reads=_ALL, writes=_ALL),
+    ),
+    Row(number="17", name="overload", fault=traffic.overload, bounds=Bounds(reads=_ALL, recover_s=5)),
+    Row(
         number="18a",
         name="Redis frozen, worker killed",
-        fault=redis_hung_and_worker_killed,
+        fault=breakages.redis_hung_and_worker_killed,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, recover_s=30),
         kinds=("kafka",),
     ),
     Row(
         number="18b",
         name="log stopped, API rolled",
-        fault=log_stopped_and_api_rolled,
+        fault=breakages.log_stopped_and_api_rolled,
         bounds=Bounds(reads=_NEARLY_ALL, recover_s=30),
         kinds=("kafka",),
     ),
-    Row(number="19", name="everything killed", fault=everything_killed, bounds=Bounds(recover_s=60)),
+    Row(
+        number="19", name="everything killed", fault=breakages.everything_killed, bounds=Bounds(recover_s=60)
+    ),
 ]

@@ -11,7 +11,7 @@ from scripts.stack.server import wait_until
 from tests.faults.fleet import Fleet
 from tests.support.deployment import Kind
 from tests.support.load import Load
-from tests.support.observer import Observer
+from tests.support.observer import Observer, visible_after_s
 
 AGREED_S: Final = 60.0
 _RECOVERED_S: Final = 60.0
@@ -183,7 +183,7 @@ def _measure(result: Result, load: Load, observers: list[Observer], healed_at: f
     result.read_p99_s = percentile(answered, 0.99)
     recovered_at = load.recovered_at(healed_at)
     result.recover_s = None if recovered_at is None else recovered_at - healed_at
-    result.visible = sorted(wait for observer in observers for wait in observer.visible_after_s(load.ledger))
+    result.visible = visible_after_s(load.ledger, observers)
     backwards = [line for observer in observers for line in observer.backwards]
     if backwards:
         result.faults["backwards"] = backwards

@@ -138,6 +138,11 @@ class WorkerProcess:
         return self._output_path.read_text(errors="replace") if self._output_path.exists() else ""
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
     def has_begun(self) -> bool:
         """Whether it has said, since the last start, that it works; a signal before that ends it as it ends anyone."""
         return "worker.start" in self.output[self._output_begins :]

@@ -48,7 +48,7 @@ class Load:
         self.ledger = Ledger(name)
         self.reads: list[Read] = []
         self._client = write_as
-        self._users = users
+        self.users = users
         self._readers = readers
         self._write_interval_s = users / writes_per_s
         self._read_interval_s = readers / reads_per_s
@@ -59,8 +59,8 @@ class Load:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run during the body of ``with`` and stop after it; raises what a thread raised."""
-        with ThreadPoolExecutor(self._users + self._readers) as pool:
-            runs = [pool.submit(self._write_until_stopped, number) for number in range(self._users)]
+        with ThreadPoolExecutor(self.users + self._readers) as pool:
+            runs = [pool.submit(self._write_until_stopped, number) for number in range(self.users)]
             runs += [pool.submit(self._read_until_stopped, number) for number in range(self._readers)]
             try:
                 yield
@@ -110,7 +110,7 @@ class Load:
     def _write_until_stopped(self, number: int) -> None:
         user = f"{self.ledger.name}-user{number}"
         author = _Author(user, self._client(user), self.ledger, self._ids, random.Random(user))
-        for _ in self._ticks(self._write_interval_s, number, self._users):
+        for _ in self._ticks(self._write_interval_s, number, self.users):
             author.write()
 
 

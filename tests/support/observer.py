@@ -3,7 +3,7 @@
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -40,17 +40,11 @@ class Observer:
             self._stop.set()
             thread.join(30)
 
-    def visible_after_s(self, ledger: Ledger) -> list[float]:
-        """Return, for every acknowledged create and update that it saw, how long after the answer that was."""
-        waits = []
-        for write in ledger.writes:
-            if write.kind not in ("create", "update") or write.outcome != "acked":
-                continue
-            numbers = self._numbers.get(write.tag, [])
-            index = bisect_left(numbers, write.number)
-            if index < len(numbers):
-                waits.append(max(0.0, self._times[write.tag][index] - write.answered_at))
-        return waits
+    def seen_at(self, tag: str, number: int) -> float | None:
+        """Return when it first saw this number of the tag or a later one; None when it never did."""
+        numbers = self._numbers.get(tag, [])
+        index = bisect_left(numbers, number)
+        return self._times[tag][index] if index < len(numbers) else None
 
     def _run(self) -> None:
         etag = ""
@@ -83,3 +77,19 @@ class Observer:
         oldest = (todos[-1]["created_at"], todos[-1]["id"]) if len(todos) == _LIMIT else ("", "")
         missing = {tag for tag, at in self._created.items() if tag not in shown and at > oldest}
         self._gone |= missing
+
+
+def visible_after_s(ledger: Ledger, observers: Sequence[Observer]) -> list[float]:
+    """Return for every acknowledged create and update how long after its answer some observer saw it.
+
+    Sorted. Writes that nobody saw are left out: those before a deletion, and those to todos that were pushed out of the
+    page by newer ones.
+    """
+    waits = []
+    for write in ledger.writes:
+        if write.kind in ("create", "update") and write.outcome == "acked":
+            seen = [
+                at for observer in observers if (at := observer.seen_at(write.tag, write.number)) is not None
+            ]
+            waits += [max(0.0, min(seen) - write.answered_at)] if seen else []
+    return sorted(waits)

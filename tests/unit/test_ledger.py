@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.http_client import Client
 from tests.support.ledger import FORBIDDEN, Ledger, Write, title_of
-from tests.support.observer import Observer
+from tests.support.observer import Observer, visible_after_s
 
 TAG = "load:ann:0"
 ACKED, REFUSED, UNKNOWN = 202, 422, 503
@@ -89,7 +89,7 @@ def test_an_observer_notes_when_it_sees_a_write_and_whatever_goes_back():
     observer.look_at([shown(0, "1")], 3.0)
     observer.look_at([shown(2, "1")], 5.0)
     # The first write was answered at 0.5, the second at 1.5, the third at 2.5.
-    assert observer.visible_after_s(ledger_of(CREATED, UPDATED, UPDATED)) == [2.5, 3.5, 2.5]
+    assert visible_after_s(ledger_of(CREATED, UPDATED, UPDATED), [observer]) == [2.5, 2.5, 3.5]
     assert observer.backwards == []
 
     observer.look_at([shown(1, "1")], 6.0)

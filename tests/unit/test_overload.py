@@ -11,17 +11,21 @@ from todo_api.overload import LoadShedder, waited_s
 LIMIT_S = 0.5
 
 
-def answer(age_s, path="/todos", method="POST", **environ):
+def answer(age_s, path="/todos", method="POST", served_for_s=60.0, **environ):
     """What a request of that age gets: status, headers, body; and what the shedder counted."""
-    shedder = LoadShedder(application, age_max_s=LIMIT_S, age_of=lambda _: age_s)
+    now = 0.0
+    shedder = LoadShedder(application, age_max_s=LIMIT_S, age_of=lambda _: age_s, clock=lambda: now)
     environ |= {"PATH_INFO": path, "REQUEST_METHOD": method}
     setup_testing_defaults(environ)
-    started = []
+    started: list[object] = []
 
     def start_response(status, headers, _exc_info=None):
-        started.extend([status, dict(headers)])
+        started[:] = [status, dict(headers)]
         return started.append
 
+    # The first one, with which it begins to serve.
+    shedder(environ, start_response)
+    now += served_for_s
     body = b"".join(shedder(environ, start_response))
     return *started, body, shedder.refused
 
@@ -46,6 +50,11 @@ def test_a_request_that_waited_too_long_is_refused_as_a_problem():
     problem = json.loads(body)
     assert (problem["type"], problem["status"], problem["request_id"]) == ("/problems/overloaded", 503, "abc")
     assert refused == 1
+
+
+def test_a_request_that_waited_for_the_process_to_start_is_served():
+    assert answer(5.0, served_for_s=4.9)[0] == "202 Accepted"
+    assert answer(5.0, served_for_s=5.1)[0] == "503 Service Unavailable"
 
 
 def test_a_refused_head_has_no_body():
