@@ -102,6 +102,7 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         # Until the first heartbeat the file shows when it was made, on another clock: no timeout would fire.
         self.notify()
         server.run(self._guarded(self.wsgi), 1)
+        self._let_go()
         self._slow_readers.drain(max(0.0, (self._stop_deadline or 0.0) - time.monotonic()))
         if self._exit_code:
             sys.exit(self._exit_code)
@@ -179,6 +180,7 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
             self._leave_deadline = now + ACCEPT_RESERVE_S
         if not self._waiting() or now >= self._leave_deadline:
             self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
+            self._let_go()
 
     def _waiting(self) -> int:
         """Return how many connections wait to be accepted; 0 where the kernel does not tell."""
@@ -220,12 +222,9 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
             os.close(nothing)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        # Told in a request, we cannot accept before its end.
+        # Not here: this may be in the middle of a request, and who comes before its end is still to be accepted.
         self._is_leaving = True
-        if not self._waiting():
-            self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
-        else:
-            server.set_watchdog(self._watchdog)
+        server.set_watchdog(self._watchdog)
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.cfg.worker_int(self)

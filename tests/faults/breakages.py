@@ -68,8 +68,11 @@ def rolling_restart(scene: Scene) -> None:
         began = time.monotonic()
         scene.expect(instance.stop(60) == 0, "an instance did not end with 0")
         slowest_s = max(slowest_s, time.monotonic() - began)
+        # Nobody told nginx before: it finds out. What starts gets requests when it is ready.
+        scene.fleet.balance([other for other in scene.fleet.instances if other is not instance])
         instance.start()
         wait_until(partial(scene.fleet.is_ready, instance), 60, "ready")
+        scene.fleet.balance(scene.fleet.instances)
         [worker] = scene.fleet.workers
         began = time.monotonic()
         scene.expect(worker.stop(60) == 0, "a worker did not end with 0")

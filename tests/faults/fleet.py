@@ -1,8 +1,9 @@
 """The product as it runs in production, in small: nginx, two API instances, workers, real servers."""
 
 import shutil
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ class Fleet:
         self.workers: list[WorkerProcess] = []
         self.instances = [self._instance(number) for number in range(INSTANCES)]
         self._nginx: ServerProcess | None = None
+        self._proxy: LocalNginx | None = None
         self.port = free_port()
         self.add_worker()
 
@@ -102,6 +104,7 @@ class Fleet:
             ports = [instance.port for instance in self.instances]
             nginx = LocalNginx(self.folder / "nginx", self.port, ports, inner_port=free_port())
             self._nginx = ServerProcess(nginx, self.folder)
+            self._proxy = nginx
         if not self._nginx.server.is_ready():
             self._nginx.start()
 
@@ -111,6 +114,13 @@ class Fleet:
             return bool(self.direct(instance, 3.0).get("/ready").status == 200)
         except LOST:
             return False
+
+    def balance(self, instances: Sequence[GunicornProcess]) -> None:
+        """Tell nginx to send requests to these instances, as an orchestrator does to those that are ready."""
+        assert self._nginx is not None, "not started"
+        assert self._proxy is not None, "not started"
+        self._proxy.point_at([instance.port for instance in instances])
+        self._nginx.send_signal(signal.SIGHUP)
 
     def mend(self) -> None:
         """Make everything run, answer and be ready, whatever was done to it."""
