@@ -181,7 +181,7 @@ class Applier:
                         "slot": SEEN.slot(now_s),
                         "ids": list(outcome.seen),
                         "fingerprints": [first.fingerprint for first in outcome.seen.values()],
-                        "reasons": [first.reason for first in outcome.seen.values()],
+                        "reasons": _sparse([first.reason for first in outcome.seen.values()]),
                     },
                 )
 
@@ -229,20 +229,25 @@ class Applier:
         return self._connection
 
 
-def _columns(states: Mapping[UUID, TodoState]) -> dict[str, list[Any]]:
+def _columns(states: Mapping[UUID, TodoState]) -> dict[str, list[Any] | None]:
     values = states.values()
     return {
         "ids": list(states),
         "user_ids": [state.user_id for state in values],
-        "titles": [state.title for state in values],
-        "descriptions": [state.description for state in values],
-        "completed": [state.completed for state in values],
+        "titles": _sparse([state.title for state in values]),
+        "descriptions": _sparse([state.description for state in values]),
+        "completed": _sparse([state.completed for state in values]),
         "created_at": [state.created_at for state in values],
         "updated_at": [state.updated_at for state in values],
         "changes": [state.changes for state in values],
         "sources": [state.source.partition_id for state in values],
         "offsets": [state.source.offset for state in values],
     }
+
+
+def _sparse(values: list[Any]) -> list[Any] | None:
+    """Return None for a column of nothing but NULLs: unnest fills up what is missing, and nothing has to be sent."""
+    return None if values.count(None) == len(values) else values
 
 
 def _rejections(outcome: Outcome, slot: int) -> dict[str, Any]:

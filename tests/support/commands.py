@@ -1,9 +1,10 @@
 """Commands for tests."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
+
+from msgspec.structs import replace
 
 from todo_api.core.commands import Command, Kind
 from todo_api.core.ids import keyed_uuid

@@ -1,6 +1,5 @@
 """The fold against a model: what a batch does must be what its commands do one after the other."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -8,6 +7,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.support.commands import create, delete, keyed, update
 from todo_api.core.commands import ANY_VERSION, Command, Kind

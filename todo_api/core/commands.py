@@ -5,14 +5,12 @@ applying a command a second time, anywhere, has the same outcome.
 """
 
 import hashlib
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
 import msgspec
-import ujson
 
 from todo_api.core.errors import InvalidCommand
 from todo_api.core.todo import description_problem, title_problem, user_id_problem
@@ -34,8 +32,9 @@ class Kind(StrEnum):
     DELETE = "delete"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+# PERF: a struct is made in 0.2 us, a frozen dataclass in 3. Without references to itself it needs no garbage collector,
+# which would go through thousands of them in each batch.
+class Command(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One create, update or delete of one todo by one user.
 
     ``title``, ``description`` and ``completed`` are None where the command leaves the value alone; a
@@ -69,30 +68,30 @@ class Command:
 
     def fingerprint(self) -> int:
         """Return 63 bits that differ when the payload differs, whatever the command id and time."""
-        payload = (self.kind, str(self.todo_id), self.user_id, self.title, self.description, self.completed)
+        payload = (self.kind, self.todo_id, self.user_id, self.title, self.description, self.completed)
         condition = () if self.if_match is None else (self.if_match,)
-        digest = hashlib.blake2b(ujson.dumps(payload + condition).encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(_encoder.encode(payload + condition), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 
     def encode(self) -> bytes:
-        """Return the record's value for the log: UTF-8 JSON of one flat object."""
-        wire = {
-            "v": _VERSION_WITHOUT_CONDITION,
-            "kind": self.kind,
-            "command_id": str(self.command_id),
-            "todo_id": str(self.todo_id),
-            "user_id": self.user_id,
-            "issued_at_us": (self.issued_at - _EPOCH) // _MICROSECOND,
-            "title": self.title,
-            "description": self.description,
-            "completed": self.completed,
-        }
-        if self.if_match is not None:
-            wire |= {"v": VERSION, "if_match": self.if_match}
-        return ujson.dumps(wire, ensure_ascii=False, escape_forward_slashes=False).encode()
+        """Return the record's value for the log: UTF-8 JSON of one flat object, without what is None."""
+        return _encoder.encode(
+            _Envelope(
+                v=_VERSION_WITHOUT_CONDITION if self.if_match is None else VERSION,
+                kind=self.kind,
+                command_id=self.command_id,
+                todo_id=self.todo_id,
+                user_id=self.user_id,
+                issued_at_us=(self.issued_at - _EPOCH) // _MICROSECOND,
+                title=self.title,
+                description=self.description,
+                completed=self.completed,
+                if_match=self.if_match,
+            )
+        )
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     """The wire form of all versions so far. Unknown fields are ignored, so that a newer API may add some."""
 
     v: int
@@ -111,6 +110,7 @@ class _Version(msgspec.Struct):
     v: int
 
 
+_encoder = msgspec.json.Encoder()
 _envelope = msgspec.json.Decoder(_Envelope)
 _version = msgspec.json.Decoder(_Version)
 
@@ -161,22 +161,25 @@ def _unknown_version(value: bytes) -> str | None:
 
 
 def _check(wire: _Envelope) -> None:
-    problems = [("user_id", user_id_problem(wire.user_id))]
-    if wire.title is not None:
-        problems.append(("title", title_problem(wire.title)))
-    if wire.description is not None:
-        problems.append(("description", description_problem(wire.description)))
-    if not 0 <= wire.issued_at_us <= _MAX_MICROS:
-        problems.append(("issued_at_us", "out of range"))
-    contents = (wire.title, wire.description, wire.completed)
-    if wire.kind is Kind.CREATE and (wire.title is None or wire.description is None):
-        problems.append(("kind", "a create needs a title and a description"))
-    if wire.kind is Kind.UPDATE and contents == (None, None, None):
-        problems.append(("kind", "an update needs something to change"))
-    if wire.kind is Kind.DELETE and contents != (None, None, None):
-        problems.append(("kind", "a delete has no contents"))
-    if wire.kind is Kind.CREATE and wire.if_match is not None:
-        problems.append(("if_match", "a create has no condition"))
-    for field, problem in problems:
-        if problem is not None:
-            raise InvalidCommand(f"{field}: {problem}")
+    field, problem = "user_id", user_id_problem(wire.user_id)
+    if problem is None and wire.title is not None:
+        field, problem = "title", title_problem(wire.title)
+    if problem is None and wire.description is not None:
+        field, problem = "description", description_problem(wire.description)
+    if problem is None and not 0 <= wire.issued_at_us <= _MAX_MICROS:
+        field, problem = "issued_at_us", "out of range"
+    if problem is None:
+        field, problem = "kind", _kind_problem(wire)
+    if problem is not None:
+        raise InvalidCommand(f"{field}: {problem}")
+
+
+def _kind_problem(wire: _Envelope) -> str | None:
+    is_empty = wire.title is None and wire.description is None and wire.completed is None
+    if wire.kind is Kind.CREATE:
+        if wire.title is None or wire.description is None:
+            return "a create needs a title and a description"
+        return None if wire.if_match is None else "a create has no condition"
+    if wire.kind is Kind.UPDATE:
+        return "an update needs something to change" if is_empty else None
+    return None if is_empty else "a delete has no contents"

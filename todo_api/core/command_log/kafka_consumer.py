@@ -216,5 +216,5 @@ def message_of(record: Any) -> Message:
         offset=record.offset,
         key=record.key,
         value=record.value,
-        headers=tuple((name, value or b"") for name, value in record.headers),
+        headers=tuple([(name, value or b"") for name, value in record.headers]) if record.headers else (),
     )
