@@ -1,5 +1,6 @@
 """The worker process: ``python -m todo_worker``. Builds its objects once and runs until SIGTERM or SIGINT."""
 
+import gc
 import logging
 import signal
 import sys
@@ -22,6 +23,7 @@ log = logging.getLogger("todo_worker")
 _DEAD_LETTER_TIMEOUT_S: Final = 10.0
 # A batch is bounded by 20 s at most; with these it all ends within the 25 s that a process is given to stop.
 _CLOSE_TIMEOUT_S: Final = 2.0
+_GC_THRESHOLD: Final = 100_000
 
 
 def main() -> int:
@@ -32,6 +34,10 @@ def main() -> int:
         print(ex, file=sys.stderr)
         return 2
     configure_logging(settings.log_level, settings.log_format)
+    # PERF: a batch makes tens of thousands of objects that live to its end, none of them in a cycle. With the default
+    # thresholds the collector looks through them again and again, for 3.5 of 24 us a command.
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

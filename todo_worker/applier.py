@@ -13,6 +13,7 @@ from todo_api.core.commands import Command
 from todo_api.core.errors import FenceLost
 from todo_api.core.postgres import PatientConnection, translated
 from todo_worker import statements as sql
+from todo_worker.arrays import BigInts, Ints, Uuids, register
 from todo_worker.fold import Earlier, Outcome, Source, TodoState, fold
 from todo_worker.idempotency import IdempotencyKeys, KeyTaken
 from todo_worker.rings import DELETED, REJECTED, SEEN, RingClock
@@ -141,7 +142,7 @@ class Applier:
     def _known(
         connection: psycopg.Connection[Any], commands: Sequence[Command]
     ) -> tuple[dict[UUID, TodoState], dict[UUID, Earlier]]:
-        todo_ids = list({command.todo_id for command in commands})
+        todo_ids = Uuids({command.todo_id for command in commands})
         states: dict[UUID, TodoState] = {}
         seen: dict[UUID, Earlier] = {}
         if not commands:
@@ -151,7 +152,7 @@ class Applier:
             for todo_id, user_id, partition_id, offset in rows:
                 source = Source(partition_id, offset)
                 states[todo_id] = TodoState(user_id=user_id, source=source, existed=exists, exists=exists)
-        command_ids = [command.command_id for command in commands if not command.has_idempotency_key]
+        command_ids = Uuids(c.command_id for c in commands if not c.has_idempotency_key)
         for command_id, fingerprint, reason in connection.execute(
             sql.SEEN, {"ids": command_ids}, binary=True
         ):
@@ -170,7 +171,7 @@ class Applier:
             if updated:
                 connection.execute(sql.UPDATE, _columns(updated))
             if deleted:
-                connection.execute(sql.DELETE, {"ids": list(deleted)})
+                connection.execute(sql.DELETE, {"ids": Uuids(deleted)})
                 connection.execute(sql.REMEMBER_DELETED, {"slot": DELETED.slot(now_s), **_columns(deleted)})
             if outcome.rejected:
                 connection.execute(sql.REMEMBER_REJECTED, _rejections(outcome, REJECTED.slot(now_s)))
@@ -179,8 +180,8 @@ class Applier:
                     sql.REMEMBER_SEEN,
                     {
                         "slot": SEEN.slot(now_s),
-                        "ids": list(outcome.seen),
-                        "fingerprints": [first.fingerprint for first in outcome.seen.values()],
+                        "ids": Uuids(outcome.seen),
+                        "fingerprints": BigInts([first.fingerprint for first in outcome.seen.values()]),
                         "reasons": _sparse([first.reason for first in outcome.seen.values()]),
                     },
                 )
@@ -222,6 +223,7 @@ class Applier:
             )
             try:
                 connection.execute(_SESSION)
+                register(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -232,16 +234,16 @@ class Applier:
 def _columns(states: Mapping[UUID, TodoState]) -> dict[str, list[Any] | None]:
     values = states.values()
     return {
-        "ids": list(states),
+        "ids": Uuids(states),
         "user_ids": [state.user_id for state in values],
         "titles": _sparse([state.title for state in values]),
         "descriptions": _sparse([state.description for state in values]),
         "completed": _sparse([state.completed for state in values]),
         "created_at": [state.created_at for state in values],
         "updated_at": [state.updated_at for state in values],
-        "changes": [state.changes for state in values],
-        "sources": [state.source.partition_id for state in values],
-        "offsets": [state.source.offset for state in values],
+        "changes": BigInts([state.changes for state in values]),
+        "sources": Ints([state.source.partition_id for state in values]),
+        "offsets": BigInts([state.source.offset for state in values]),
     }
 
 

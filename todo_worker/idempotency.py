@@ -15,6 +15,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from todo_worker.arrays import BigInts, Uuids
 from todo_worker.fold import Earlier
 
 SLOTS: Final = 4
@@ -67,7 +68,7 @@ class IdempotencyKeys:
         row = connection.execute(_SLOT, {"period_s": self._period_s}).fetchone()
         assert row is not None
         slot, self.is_turn_due = row
-        found = connection.execute(_FIND, {"ids": ids}, binary=True)
+        found = connection.execute(_FIND, {"ids": Uuids(ids)}, binary=True)
         return slot, {
             command_id: Earlier.read(fingerprint, reason) for command_id, fingerprint, reason in found
         }
@@ -77,13 +78,13 @@ class IdempotencyKeys:
     ) -> None:
         """Keep what became of the first commands with these ids. Raises KeyTaken when they were not the first."""
         # In one order for all workers, so that two with several keys in common cannot wait for each other.
-        ids = sorted(outcomes)
+        ids = Uuids(sorted(outcomes))
         remembered = connection.execute(
             _REMEMBER,
             {
                 "slot": slot,
                 "ids": ids,
-                "fingerprints": [outcomes[command_id].fingerprint for command_id in ids],
+                "fingerprints": BigInts([outcomes[command_id].fingerprint for command_id in ids]),
                 "reasons": [outcomes[command_id].reason for command_id in ids],
             },
         ).rowcount

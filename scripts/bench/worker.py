@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psutil
 import psycopg
@@ -182,7 +182,7 @@ def mixture(count: int) -> Iterator[Command]:
 def _command(kind: Kind, todo_id: UUID, **contents: object) -> Command:
     return Command(
         kind=kind,
-        command_id=uuid4(),
+        command_id=uuid7(),
         todo_id=todo_id,
         user_id="bench",
         issued_at=datetime.now(UTC),
