@@ -20,8 +20,12 @@ log = logging.getLogger(__name__)
 
 # A page that nobody asked for this long is dropped, not refreshed, when the state moves.
 _IN_USE_S: Final = 2.0
-# Refreshing one page takes at most a tenth of the time: the next refresh is not before 10 x the cost of the last.
-_REFRESH_SHARE: Final = 10
+# Refreshing one page takes at most a tenth of a core, and is under way, mostly in PostgreSQL, at most half of the time:
+# see docs/adr/0018-what-a-refresh-may-take.md.
+_CPU_SHARE: Final = 10
+_TIME_SHARE: Final = 2
+# How soon a page that another process is building is looked for again.
+_LOOK_AGAIN_S: Final = 0.01
 # How long a check waits for a process that has just started.
 _FIRST_NEWS_S: Final = 1.0
 # Without news for this long, answers say how old they are.
@@ -243,9 +247,12 @@ class PageTable:
         return now - self._learned_at <= _FRESH_S
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._poll_s):
+        pause_s = self._poll_s
+        while not self._stopping.wait(pause_s):
+            pause_s = self._poll_s
             try:
-                self._watch()
+                if not self._watch():
+                    pause_s = min(pause_s, _LOOK_AGAIN_S)
             except StoreUnavailable as ex:
                 log.debug("nothing learned: %s", ex, extra={"event": "watcher.unavailable"})
             except Exception:
@@ -260,7 +267,8 @@ class PageTable:
         elif len(self.hot) != len(self._entries):
             self.hot.update((key.query, entry) for key, entry in self._entries.items())
 
-    def _watch(self) -> None:
+    def _watch(self) -> bool:
+        """Learn the state and refresh what is due. Return False when another process is building a page for us."""
         state = self._states.learn(self._state)
         now = time.monotonic()
         with self._lock:
@@ -268,7 +276,7 @@ class PageTable:
                 if entry.hits != entry.hits_noted:
                     entry.hits_noted, entry.used_at = entry.hits, now
         if state is None:
-            return
+            return True
         self._learned_at = now
         self._has_learned.set()
         if (
@@ -277,32 +285,38 @@ class PageTable:
             or state.generation > self._state.generation
         ):
             self._state = state
-        self._refresh(self._state, now)
+        return self._refresh(self._state, now)
 
-    def _refresh(self, state: State, now: float) -> None:
-        for key, entry in list(self._entries.items()):
+    def _refresh(self, state: State, now: float) -> bool:
+        is_complete = True
+        # Small ones first: they do not wait for a large one.
+        for key, entry in sorted(self._entries.items(), key=lambda item: len(item[1].page.body)):
             if entry.page.epoch == state.epoch and entry.page.generation >= state.generation:
                 continue
             if now - entry.used_at > _IN_USE_S:
                 with self._lock:
                     self._drop(key)
             elif now >= entry.next_refresh:
-                self._refresh_one(key, entry, state)
+                is_complete &= self._refresh_one(key, entry, state)
+        return is_complete
 
-    def _refresh_one(self, key: PageKey, entry: Entry, state: State) -> None:
-        began = time.monotonic()
+    def _refresh_one(self, key: PageKey, entry: Entry, state: State) -> bool:
+        """Return False while another process is building the page."""
+        began, cpu_began = time.monotonic(), time.thread_time()
         try:
             page = self._source.refresh(key, state)
         except StoreUnavailable:
             # The old page is the best there is; it is looked at again soon.
             entry.next_refresh = began + _FRESH_S
-            return
-        if page is not None:
-            ended = time.monotonic()
-            entry.next_refresh = ended + _REFRESH_SHARE * (ended - began)
-            with self._lock:
-                self._refreshes += 1
-                self._keep(page)
+            return True
+        if page is None:
+            return False
+        cpu_s, took_s = time.thread_time() - cpu_began, time.monotonic() - began
+        entry.next_refresh = began + max(_CPU_SHARE * cpu_s, _TIME_SHARE * took_s)
+        with self._lock:
+            self._refreshes += 1
+            self._keep(page)
+        return True
 
 
 def _is_new_enough(page: Page, at_least: State | None) -> bool:

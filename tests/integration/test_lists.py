@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
+from scripts.verbs.seed import insert_seed
 from todo_api.core.ids import uuid7
 from todo_api.core.store import Cursor, ReadStore
 
@@ -120,3 +121,26 @@ def test_a_page_looks_at_few_rows_however_deep_it_is(
             plan = connection.execute(explain, parameters, prepare=False).fetchone()
         assert plan is not None
     assert scanned(plan[0][0]["Plan"]) <= 300, "of 4,000; every third is one user's"
+
+
+class ExplainingStore(ReadStore):
+    """Keeps the plan of each statement it runs."""
+
+    plan: dict[str, Any]
+
+    def _row(self, statement: bytes, parameters: dict[str, Any], *, prepare: bool = True) -> Any:
+        explained = super()._row(b"explain (analyze, format json) " + statement, parameters, prepare=prepare)
+        self.plan = explained[0][0]["Plan"]
+        return super()._row(statement, parameters, prepare=prepare)
+
+
+def test_a_page_looks_at_few_rows_before_there_are_statistics(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        insert_seed(connection, "ann", range(3_000))
+    store = ExplainingStore(database_url, pool_size=1)
+    store.start()
+    try:
+        assert len(json.loads(store.read_page(10, None).body)) == 10
+        assert scanned(store.plan) <= 11, "of 3,000"
+    finally:
+        store.stop(1)

@@ -12,10 +12,10 @@ import redis
 
 from scripts.stack.server import wait_until
 from tests.support.commands import create
-from todo_api.core.cache import PageCache
+from todo_api.core.cache import CachedPage, PageCache
 from todo_api.core.command_log import Position
 from todo_api.core.errors import NotYetApplied, StoreUnavailable
-from todo_api.core.store import Cursor, PageRows, ReadStore
+from todo_api.core.store import Cursor, PageRows, ReadStore, State
 from todo_api.cursors import CursorSigner
 from todo_api.page_source import PageSource, StateSource
 from todo_api.page_table import PageTable
@@ -237,6 +237,21 @@ def test_with_redis_stopped_and_started_pages_stay_current(database_url: str, ow
         own_valkey.process.start()
         process.write("c", publish=False)
         wait_until(process.shows("c", "b", "a"), 5, "third todo")
+
+
+@pytest.mark.faults
+def test_a_redis_that_was_started_anew_remembers_no_page_and_no_state(own_valkey: Any) -> None:
+    cache = PageCache(own_valkey.url, pool_size=2, ttl_s=60)
+    cache.publish("epoch", 7)
+    cache.write_page("10:", "epoch", CachedPage(7, b"zipped", None))
+    assert cache.state() == State("epoch", 7)
+    assert cache.read_page("10:", State("epoch", 7)) == CachedPage(7, b"zipped", None)
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.set("a log", "is kept")
+        own_valkey.process.kill()
+        own_valkey.process.start()
+        assert client.keys("*") == [b"a log"]
+    cache.close()
 
 
 @pytest.mark.faults

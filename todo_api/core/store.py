@@ -123,7 +123,9 @@ class ReadStore:
                 "after_id": after.todo_id if after else None,
                 "user_id": user_id,
                 "completed": completed,
-                "examined": None if completed is None else max(_EXAMINED, limit),
+                # Without a filter a page looks at what it shows, and at one more to know whether there are others.
+                # Told that, PostgreSQL takes the index; else, before it has statistics, it sorts the whole table.
+                "examined": limit + 1 if completed is None else max(_EXAMINED, limit),
             },
             # A plan that is made for all parameters at once could not use an index for those that are null here.
             prepare=False,

@@ -6,8 +6,7 @@ with newest as materialized (
     select id, title, description, completed, user_id, created_at, updated_at
     from (
         -- No index knows what is completed: it would make each tick of a todo cost several times as much. So a filtered
-        -- page looks at no more than "examined" todos (null: as many as it takes). The limit in here also keeps the
-        -- planner from reading and sorting the whole table when it believes that hardly any todo will match.
+        -- page looks at no more than "examined" todos. The limit in here also keeps the planner from reading and sorting the whole table when it believes that hardly any todo will match.
         select *
         from todos
         where (%(after_at)s::timestamptz is null or (created_at, id) < (%(after_at)s::timestamptz, %(after_id)s::uuid))

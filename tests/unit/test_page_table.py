@@ -1,0 +1,68 @@
+"""The page table without servers: in which order and how soon the watcher refreshes. The rest is in integration/."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from scripts.stack.server import wait_until
+from todo_api.core.store import State
+from todo_api.page_table import PageTable
+from todo_api.pages import Page, PageKey
+
+SMALL, MIDDLE, LARGE = PageKey(1), PageKey(100), PageKey(None)
+
+
+class Todos:
+    """The state and pages of it. For ``busy_looks`` looks at a page another process is building it."""
+
+    def __init__(self) -> None:
+        self.generation = 1
+        self.busy_looks = 0
+        self.refreshed: list[PageKey] = []
+
+    def learn(self, _known: State | None) -> State:
+        return State("e", self.generation)
+
+    def fetch(self, key: PageKey, _wanted: State | None) -> Page:
+        return self.build(key)
+
+    def refresh(self, key: PageKey, _wanted: State) -> Page | None:
+        if self.busy_looks > 0:
+            self.busy_looks -= 1
+            return None
+        self.refreshed.append(key)
+        return self.build(key)
+
+    def build(self, key: PageKey) -> Page:
+        return Page(key, "e", self.generation, b" " * (key.limit or 1000), b"", '"tag"', None)
+
+
+@contextmanager
+def watched(todos: Todos, *, poll_s: float = 0.01) -> Iterator[PageTable]:
+    table = PageTable(todos, todos, poll_s=poll_s, pages_max=8, bytes_max=10_000, stale_max_s=300.0)
+    table.start()
+    try:
+        yield table
+    finally:
+        table.stop(5)
+
+
+def test_small_pages_are_refreshed_before_large_ones() -> None:
+    todos = Todos()
+    with watched(todos) as table:
+        for key in (LARGE, SMALL, MIDDLE):
+            table.get(key)
+        todos.generation += 1
+        wait_until(lambda: len(todos.refreshed) == 3, 5, "three refreshes")
+    assert todos.refreshed == [SMALL, MIDDLE, LARGE]
+
+
+def test_a_page_that_another_process_is_building_is_looked_for_more_often_than_the_state() -> None:
+    todos = Todos()
+    with watched(todos, poll_s=0.5) as table:
+        table.get(SMALL)
+        wait_until(lambda: table.state is not None, 5, "the watcher's first news")
+        todos.busy_looks = 50
+        todos.generation += 1
+        # With a look at each poll it would take 25 s.
+        wait_until(lambda: table.get(SMALL).generation == 2, 15, "the page of the other process")
+    assert todos.busy_looks == 0
