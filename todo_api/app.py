@@ -13,6 +13,7 @@ from falcon import Request, Response
 from config.settings import Settings, SettingsError
 from todo_api.api_description import ApiDescription
 from todo_api.auth import TokenVerifier, Verifier
+from todo_api.batch import TodoBatch
 from todo_api.breaker import GuardedPublisher
 from todo_api.conventions import OptionsWithoutContent, StrictPaths
 from todo_api.core.cache import PageCache
@@ -98,6 +99,7 @@ def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
             intake=intake,
         ),
     )
+    app.add_route("/todos/batch", TodoBatch(verifier=verifier, intake=intake))
     app.add_route(
         "/todos/{todo_id}",
         TodoItem(todos=collaborators.todos, verifier=verifier, if_applied=if_applied, intake=intake),

@@ -1,5 +1,6 @@
 """Where requests become commands. All writes pass here."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -8,14 +9,15 @@ import falcon
 import ujson
 from falcon import Response
 
-from todo_api.core.command_log import Publisher, Record
+from todo_api.core.command_log import Position, Publisher, Record
 from todo_api.core.commands import Command, Kind
+from todo_api.core.errors import TodoError
 from todo_api.core.ids import keyed_uuid, uuid7
 from todo_api.core.operation_id import OperationIds
 from todo_api.todo_fields import TodoFields
 
 # When the worker keeps up, a command is applied well within this time.
-_RETRY_AFTER_S: Final = 1
+RETRY_AFTER_S: Final = 1
 
 
 def new_command(
@@ -63,4 +65,14 @@ class CommandIntake:
         body = {"id": str(command.todo_id), "message": message, "operation": operation}
         resp.data = ujson.dumps(body).encode()
         resp.set_header("Operation-Location", f"/operations/{operation}")
-        resp.set_header("Retry-After", str(_RETRY_AFTER_S))
+        resp.set_header("Retry-After", str(RETRY_AFTER_S))
+
+    def accept_many(self, commands: Sequence[Command]) -> list[str | TodoError]:
+        """Publish all, wait once. Return the operation id of each, or why it may not be in the log."""
+        results = self._publisher.publish_many(
+            [Record(command.key, command.encode()) for command in commands]
+        )
+        return [
+            self._operation_ids.encode(result, command.user_id) if isinstance(result, Position) else result
+            for command, result in zip(commands, results, strict=True)
+        ]

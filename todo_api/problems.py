@@ -230,17 +230,30 @@ class Problem(TodoError):
 
     def body(self, request_id: str) -> bytes:
         """Return the JSON of the answer."""
+        return ujson.dumps(self.as_json(request_id=request_id), escape_forward_slashes=False).encode()
+
+    def as_json(self, **more: str) -> dict[str, Any]:
+        """Return its members, ``more`` among them: as an answer's, or as those of a part of one."""
         members: dict[str, Any] = {
             "type": self.kind.uri,
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,
-            "request_id": request_id,
+            **more,
             **self.members,
         }
         if self.errors:
             members["errors"] = [error._asdict() for error in self.errors]
-        return ujson.dumps(members, escape_forward_slashes=False).encode()
+        return members
+
+
+def record_too_large() -> Problem:
+    return Problem(TOO_LARGE, "the todo is larger than one record may be")
+
+
+def unavailable(ex: Unavailable) -> Problem:
+    detail = "the request is good; please try again after the time in Retry-After"
+    return Problem(UNAVAILABLE, detail, headers={"Retry-After": str(ex.retry_after_s)})
 
 
 def add_problem_handlers(app: falcon.App[Any, Any]) -> None:
@@ -279,14 +292,13 @@ def _on_not_yet_applied(req: Request, resp: Response, _ex: NotYetApplied, _param
 
 
 def _on_record_too_large(req: Request, resp: Response, _ex: RecordTooLarge, _params: dict[str, Any]) -> None:
-    _answer(req, resp, Problem(TOO_LARGE, "the todo is larger than one record may be"))
+    _answer(req, resp, record_too_large())
 
 
 def _on_unavailable(req: Request, resp: Response, ex: Unavailable, _params: dict[str, Any]) -> None:
     fields = {"event": "request.unavailable", "request_id": request_id(req), "error": type(ex).__name__}
     _logger.warning("answered 503: %s", ex, extra=fields)
-    detail = "the request is good; please try again after the time in Retry-After"
-    _answer(req, resp, Problem(UNAVAILABLE, detail, headers={"Retry-After": str(ex.retry_after_s)}))
+    _answer(req, resp, unavailable(ex))
 
 
 def _on_http_error(req: Request, resp: Response, ex: falcon.HTTPError, _params: dict[str, Any]) -> None:

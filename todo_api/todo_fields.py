@@ -1,6 +1,8 @@
 """The fields of a todo in a request body: read, checked, and every mistake reported at once."""
 
-from typing import Any, NamedTuple
+import re
+from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from todo_api.core.todo import description_problem, title_problem
 from todo_api.problems import INVALID_FIELDS, FieldError, Problem
@@ -12,6 +14,16 @@ class TodoFields(NamedTuple):
     title: str | None
     description: str | None
     completed: bool | None
+
+
+NO_FIELDS: Final = TodoFields(None, None, None)
+# UUID() also takes braces, prefixes and missing hyphens; one todo has one path.
+_TODO_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def parse_todo_id(text: str) -> UUID | None:
+    """Return the id of a todo as a client writes it, or None when there cannot be such a todo."""
+    return UUID(text) if _TODO_ID.fullmatch(text.lower()) else None
 
 
 def new_todo(body: object) -> TodoFields:
@@ -31,7 +43,7 @@ def changed_fields(body: object) -> TodoFields:
     members = _object(body)
     errors: list[FieldError] = []
     fields = TodoFields(_title(members, errors), _description(members, errors), _completed(members, errors))
-    if not errors and fields == TodoFields(None, None, None):
+    if not errors and fields == NO_FIELDS:
         errors.append(FieldError("", "must have at least one of title, description, completed"))
     _refuse(errors)
     return fields

@@ -19,14 +19,11 @@ from todo_api.page_answer import PRIVATE, PageAnswers, matches
 from todo_api.pages import PageKey, Pages
 from todo_api.problems import INVALID_PARAMETER, NOT_FOUND, Problem
 from todo_api.request_body import read_json
-from todo_api.todo_fields import TodoFields, changed_fields, new_todo
+from todo_api.todo_fields import NO_FIELDS, changed_fields, new_todo, parse_todo_id
 from todo_api.write_headers import idempotency_key, if_match, refuse_if_match
 
 LIMIT_MAX: Final = 1000
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,3}")
-# UUID() also takes braces, prefixes and missing hyphens; one todo has one path.
-_TODO_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NO_FIELDS: Final = TodoFields(None, None, None)
 
 
 class TodoReader(Protocol):
@@ -154,15 +151,16 @@ class TodoItem:
         user_id = self._verifier.verify(req.auth)
         target = _todo_id(todo_id)
         key, versions = idempotency_key(req), if_match(req)
-        fields = changed_fields(read_json(req)) if kind is Kind.UPDATE else _NO_FIELDS
+        fields = changed_fields(read_json(req)) if kind is Kind.UPDATE else NO_FIELDS
         command = new_command(kind, user_id, fields, todo_id=target, idempotency_key=key, if_match=versions)
         self._intake.accept(resp, command, message)
 
 
 def _todo_id(text: str) -> UUID:
-    if not _TODO_ID.fullmatch(text.lower()):
+    todo_id = parse_todo_id(text)
+    if todo_id is None:
         raise _no_such_todo()
-    return UUID(text)
+    return todo_id
 
 
 def _parameter(req: Request, name: str) -> str | None:

@@ -9,6 +9,7 @@ from todo_api.core.commands import ANY_VERSION
 from todo_api.problems import INVALID_HEADER, Problem
 
 IDEMPOTENCY_KEY_MAX_CHARS: Final = 255
+IF_MATCH_FORM: Final = 'must be * or the ETag of the todo, such as "3-1702", or several with commas'
 # draft-ietf-httpapi-idempotency-key-header: a structured field (RFC 9651) that is a string. Most clients leave out the
 # quotes; what could be a list or have parameters (a header sent twice is joined by a comma) is not taken for a key.
 _QUOTED_KEY: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -48,12 +49,18 @@ def if_match(req: Request) -> tuple[str, ...] | None:
     value = req.get_header("If-Match")
     if value is None:
         return None
+    versions = versions_in(value)
+    if versions is None:
+        raise _invalid("If-Match", IF_MATCH_FORM)
+    return versions
+
+
+def versions_in(value: str) -> tuple[str, ...] | None:
+    """Return what ``if_match`` makes of this value, or None when it is no list of entity tags."""
     if value.strip(" \t") == "*":
         return (ANY_VERSION,)
     if not _ENTITY_TAGS.fullmatch(value):
-        raise _invalid(
-            "If-Match", 'must be * or the ETag of the todo, such as "3-1702", or several with commas'
-        )
+        return None
     return tuple(dict.fromkeys(_OUR_STRONG_TAG.findall(value)))
 
 

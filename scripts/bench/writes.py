@@ -37,18 +37,21 @@ CONNECTIONS: Final = 64
 _PEER_TOPIC: Final = "peer-commands"
 _WARM_UP_S: Final = 2
 _CATCH_UP_MAX_S: Final = 180.0
-_BODY: Final = json.dumps(
-    {"title": "Write the report", "description": "Two pages about the last quarter. " * 3}
-)
+_BATCH_CONNECTIONS: Final = 4
+_TODO: Final = {"title": "Write the report", "description": "Two pages about the last quarter. " * 3}
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to take writes. ``client`` is KAFKA_CLIENT; without one it is the peer."""
+    """One way to take writes. ``client`` is KAFKA_CLIENT; without one it is the peer.
+
+    ``items`` is how many writes a request asks for: more than 1 go to ``/todos/batch``, of one API process.
+    """
 
     name: str
     client: str | None = None
     relay: bool = False
+    items: int = 1
 
 
 PEER: Final = Way("FastAPI + aiokafka")
@@ -58,6 +61,8 @@ WAYS: Final = (
     Way("kafka-python, relay", "kafka-python", relay=True),
     Way("librdkafka", "librdkafka"),
     Way("librdkafka, relay", "librdkafka", relay=True),
+    Way("kafka-python, batches of 500, 1 process", "kafka-python", items=500),
+    Way("librdkafka, batches of 500, 1 process", "librdkafka", items=500),
 )
 
 
@@ -161,10 +166,10 @@ class Bench:
             if way.relay:
                 settings["PUBLISHER_SOCKET"] = str(self._folder / "relay.sock")
                 processes["relay"] = psutil.Process(started.start(Relay(settings)))
-            api = Api(free_port(), settings, self._processes)
+            api = Api(free_port(), settings, self._processes if way.items == 1 else 1)
             processes["API"] = psutil.Process(started.start(api))
-            self._load(api.port, _WARM_UP_S)
-            load, spent = self._measured(lambda: self._load(api.port, seconds), processes)
+            self._load(api.port, _WARM_UP_S, way.items)
+            load, spent = self._measured(lambda: self._load(api.port, seconds, way.items), processes)
             check_load(load, way.name)
             memory = _memory(processes["API"]) + (_memory(processes["relay"]) if way.relay else 0)
             processes["worker"] = psutil.Process(started.start(Worker(settings)))
@@ -172,7 +177,9 @@ class Bench:
             caught_up_per_s = self._catch_up()
             before = self._applied()
             with Visibility(api.port, self._headers) as visibility:
-                whole, whole_spent = self._measured(lambda: self._load(api.port, seconds), processes)
+                whole, whole_spent = self._measured(
+                    lambda: self._load(api.port, seconds, way.items), processes
+                )
                 applied = self._applied() - before
             check_load(whole, f"{way.name}, with a worker")
             self._catch_up()
@@ -193,10 +200,14 @@ class Bench:
         check_load(load, peer.name)
         return Sample(load=load, cpu_s=spent, memory_bytes=_memory(processes["API"]))
 
-    def _load(self, port: int, seconds: int) -> Load:
-        url = f"http://127.0.0.1:{port}/todos"
+    def _load(self, port: int, seconds: int, items: int = 1) -> Load:
+        url, body, connections = f"http://127.0.0.1:{port}/todos", json.dumps(_TODO), CONNECTIONS
+        if items > 1:
+            url += "/batch"
+            body = json.dumps({"items": [{"action": "create", **_TODO}] * items})
+            connections = _BATCH_CONNECTIONS
         return self._wrk.load(
-            Plan(url=url, duration_s=seconds, connections=CONNECTIONS, headers=self._headers, body=_BODY)
+            Plan(url=url, duration_s=seconds, connections=connections, headers=self._headers, body=body)
         )
 
     def _measured(

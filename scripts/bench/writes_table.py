@@ -31,14 +31,14 @@ def accepted_table(samples: Mapping[Way, Sequence[Sample]]) -> Table:
     for way, ours in samples.items():
         loads = [sample.load for sample in ours]
         cpu_us = {
-            name: _us(sum(sample.cpu_s.get(name, 0.0) for sample in ours), _requests(loads))
+            name: _us(sum(sample.cpu_s.get(name, 0.0) for sample in ours), _requests(loads) * way.items)
             for name in _ACCEPTING
         }
         rows.append(
             [
                 way.name,
-                f"{_median(load.requests_per_s for load in loads):,.0f}",
-                _of_the_peer(loads, samples),
+                f"{_median(load.requests_per_s for load in loads) * way.items:,.0f}",
+                _of_the_peer(loads, samples, way.items),
                 *_latencies(loads),
                 *(cpu_us[name] for name in _ACCEPTING),
                 f"{_median(sample.memory_bytes / _MIB for sample in ours):,.0f} MiB",
@@ -68,12 +68,12 @@ def applied_table(samples: Mapping[Way, Sequence[Sample]]) -> Table:
         rows.append(
             [
                 way.name,
-                f"{_median(load.requests_per_s for load in loads):,.0f}",
-                _of_the_peer(loads, samples),
+                f"{_median(load.requests_per_s for load in loads) * way.items:,.0f}",
+                _of_the_peer(loads, samples, way.items),
                 *_latencies(loads),
                 f"{_median(sample.applied / load.seconds for sample, load in ours):,.0f}",
                 f"{_median(sample.caught_up_per_s for sample, _ in ours):,.0f}",
-                *(_us(spent[name], _requests(loads)) for name in _ACCEPTING),
+                *(_us(spent[name], _requests(loads) * way.items) for name in _ACCEPTING),
                 *(_us(spent[name], applied) for name in _APPLYING),
                 *(f"{_at(visible, share):.2f} s" if visible else "" for share in (0.5, 0.99)),
             ]
@@ -81,12 +81,12 @@ def applied_table(samples: Mapping[Way, Sequence[Sample]]) -> Table:
     return Table(columns, rows)
 
 
-def _of_the_peer(loads: Sequence[Load], samples: Mapping[Way, Sequence[Sample]]) -> str:
+def _of_the_peer(loads: Sequence[Load], samples: Mapping[Way, Sequence[Sample]], items: int) -> str:
     """Return the ratio of each round to the peer in the same round: the median, the smallest and the largest."""
     peers = [sample.load.requests_per_s for sample in samples.get(PEER, ())]
     if not peers:
         return ""
-    ratios = sorted(load.requests_per_s / peer for load, peer in zip(loads, peers, strict=True))
+    ratios = sorted(load.requests_per_s * items / peer for load, peer in zip(loads, peers, strict=True))
     middle = statistics.median(ratios)
     return f"{middle:.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})" if len(ratios) > 1 else f"{middle:.2f}"
 

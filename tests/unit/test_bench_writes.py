@@ -55,5 +55,14 @@ def test_what_is_applied_counts_the_worker_by_what_it_applied(samples):
     assert row["visible p50"] == "0.20 s"
 
 
+def test_the_items_of_batches_are_counted_one_by_one(samples):
+    batches = WAYS[-1]
+    accepted = rows(accepted_table(samples | {batches: [sample(40), sample(40)]}))
+    assert batches.items == 500
+    assert accepted[batches.name]["writes/s"] == "10,000"
+    assert accepted[batches.name]["of the peer"] == "7.50 (5.00-10.00)"
+    assert accepted[batches.name]["CPU us: API"] == "50"
+
+
 def test_any_body_reaches_lua_as_it_is():
     assert _lua_string('a"\\\n') == '"\\097\\034\\092\\010"'
