@@ -12,7 +12,8 @@ import falcon
 import ujson
 from falcon import Request, Response
 
-from todo_api.api_schemas import OPERATION_ID, SCHEMAS, UUID
+from todo_api.api_schemas import BATCH_ITEMS_MAX, OPERATION_ID, SCHEMAS, UUID
+from todo_api.batch import BODY_MAX_BYTES as BATCH_BODY_MAX_BYTES
 from todo_api.core.exposition import CONTENT_TYPE as METRICS_TYPE
 from todo_api.if_applied import OPERATIONS_MAX
 from todo_api.openapi import Answer, Header, Operation, Parameter, document, reference
@@ -194,6 +195,22 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         parameters=(_IDEMPOTENCY_KEY,),
         body=reference("NewTodo"),
         answers={202: _accepted("Location"), **_problems(400, 401, 413, 415, 422, 503)},
+    ),
+    ("POST", "/todos/batch"): Operation(
+        summary="Create, change and delete several todos",
+        description=(
+            f"Up to {BATCH_ITEMS_MAX} items in a body of at most {BATCH_BODY_MAX_BYTES} bytes. Each has a result in "
+            "its place, with a status of its own: 202 for all means that at least one was accepted. The "
+            "Idempotency-Key covers the items in their places."
+        ),
+        tag="todos",
+        auth="required",
+        parameters=(_IDEMPOTENCY_KEY,),
+        body=reference("Batch"),
+        answers={
+            202: _json("BatchResults", "What became of each item.", "Retry-After", "X-Request-Id"),
+            **_problems(400, 401, 413, 415, 422, 503),
+        },
     ),
     ("GET", "/todos/{todo_id}"): Operation(
         summary="Read a todo",

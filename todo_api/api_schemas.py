@@ -6,6 +6,8 @@ from typing import Any, Final
 from todo_api.core.todo import DESCRIPTION_MAX_CHARS, TITLE_MAX_CHARS, USER_ID_MAX_CHARS
 from todo_api.openapi import Schema, reference
 
+# todo_api/batch.py holds requests to it.
+BATCH_ITEMS_MAX: Final = 500
 # What JSON allows and PostgreSQL cannot store is refused.
 _NO_NUL: Final = "^[^\\u0000]*$"
 _TITLE: Final = {
@@ -42,6 +44,11 @@ _READINESS: Final = _object(
         },
     }
 )
+_IF_MATCH: Final = {
+    "type": "string",
+    "description": "As the header If-Match.",
+    "examples": ['"3-1702"'],
+}
 _CHANGES: Final[dict[str, Schema]] = {"title": _TITLE, "description": _TEXT, "completed": {"type": "boolean"}}
 SCHEMAS: Final[dict[str, Schema]] = {
     "Todo": _object(
@@ -56,6 +63,38 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "NewTodo": _object({"title": _TITLE}, {"description": _TEXT}),
     "TodoChanges": _object({}, _CHANGES) | {"anyOf": [{"required": [name]} for name in _CHANGES]},
     "Accepted": _object({"id": UUID, "message": {"type": "string"}, "operation": OPERATION_ID}),
+    "Batch": _object(
+        {
+            "items": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": BATCH_ITEMS_MAX,
+                "items": {
+                    "anyOf": [
+                        _object({"action": {"const": "create"}, "title": _TITLE}, {"description": _TEXT}),
+                        _object(
+                            {"action": {"const": "update"}, "id": UUID}, {**_CHANGES, "if_match": _IF_MATCH}
+                        )
+                        | {"anyOf": [{"required": [name]} for name in _CHANGES]},
+                        _object({"action": {"const": "delete"}, "id": UUID}, {"if_match": _IF_MATCH}),
+                    ]
+                },
+            }
+        }
+    ),
+    "BatchResults": _object(
+        {
+            "results": {
+                "type": "array",
+                "items": {
+                    "anyOf": [
+                        _object({"status": {"const": 202}, "id": UUID, "operation": OPERATION_ID}),
+                        _object({"status": {"type": "integer", "minimum": 400}, "problem": _KIND}),
+                    ]
+                },
+            }
+        }
+    ),
     "OperationStatus": _object(
         {"operation": OPERATION_ID, "status": {"enum": ["pending", "applied", "rejected"]}},
         {"problem": _KIND | {"description": "Why it was rejected."}},

@@ -7,6 +7,7 @@ import falcon
 import ujson
 from falcon import Request, Response
 
+from todo_api.api_schemas import BATCH_ITEMS_MAX
 from todo_api.auth import Verifier
 from todo_api.core.commands import Command, Kind
 from todo_api.core.errors import RecordTooLarge, TodoError, Unavailable
@@ -16,7 +17,6 @@ from todo_api.request_body import read_json
 from todo_api.todo_fields import NO_FIELDS, changed_fields, new_todo, parse_todo_id
 from todo_api.write_headers import IF_MATCH_FORM, idempotency_key, refuse_if_match, versions_in
 
-ITEMS_MAX: Final = 500
 BODY_MAX_BYTES: Final = 1024 * 1024
 
 _ACTIONS: Final = {kind.value: kind for kind in Kind}
@@ -69,8 +69,8 @@ def _items(body: object) -> list[Any]:
     items = body.get("items") if isinstance(body, dict) else None
     if not isinstance(items, list):
         raise _invalid([FieldError("/items", "must be a list of items")])
-    if not 1 <= len(items) <= ITEMS_MAX:
-        raise _invalid([FieldError("/items", f"must have 1 to {ITEMS_MAX} items, has {len(items)}")])
+    if not 1 <= len(items) <= BATCH_ITEMS_MAX:
+        raise _invalid([FieldError("/items", f"must have 1 to {BATCH_ITEMS_MAX} items, has {len(items)}")])
     return items
 
 

@@ -28,6 +28,7 @@ STORED = (
     '"created_at":"2026-01-01T00:00:00.5Z","updated_at":"2026-01-01T00:00:00.5Z"}'
 ).encode()
 MILK = '{"title": "milk"}'
+BATCH = """{"items": [{"action": "create", "title": "milk"}, {"action": "paint"}]}"""
 TOO_LARGE = f'{{"title": "{"x" * BODY_MAX_BYTES}"}}'
 OPERATION = OPERATION_IDS.encode(Position("memory:todo-commands", 0, 0), "alice")
 
@@ -126,6 +127,8 @@ EXAMPLES: dict[tuple[str, str, int], list[Example]] = {
     ("GET", "/todos", 425): [send("GET", "/todos", if_applied=OPERATION)],
     ("GET", "/todos", 503): [without_servers("GET", "/todos")],
     **of_a_write("POST", "/todos", MILK),
+    **of_a_write("POST", "/todos/batch", BATCH),
+    ("POST", "/todos/batch", 413): [send("POST", "/todos/batch", TOO_LARGE * 17)],
     ("GET", "/todos/{todo_id}", 200): [anonymous("GET", TODO)],
     ("GET", "/todos/{todo_id}", 304): [again(TODO)],
     ("GET", "/todos/{todo_id}", 400): [send("GET", TODO, if_applied="x")],
