@@ -1,6 +1,7 @@
 import importlib
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,8 @@ import pytest
 from gunicorn.config import Config
 
 from tests.support.api import SECRET
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -55,6 +58,26 @@ def test_every_name_is_a_setting_gunicorn_knows_and_takes(gunicorn_conf):
     assert config.bind == ["0.0.0.0:8123"]
     assert config.workers == 3
     assert not config.preload_app
+
+
+def test_the_master_loads_what_workers_share_and_nothing_of_ours():
+    program = """
+import sys
+from config import gunicorn_conf
+before = set(sys.modules)
+gunicorn_conf._load_for_all()
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+    env = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing",
+        "JWT_SECRET": SECRET,
+    }
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {"falcon", "psycopg", "psycopg_pool", "redis", "jwt", "kafka"} <= set(loaded)
+    assert not {"todo_api", "todo_worker", "config", "confluent_kafka"} & set(loaded)
 
 
 def test_the_file_gunicorn_loads_by_itself_has_those_names(gunicorn_conf):
