@@ -37,7 +37,8 @@ CONNECTIONS: Final = 64
 _PEER_TOPIC: Final = "peer-commands"
 _WARM_UP_S: Final = 2
 _CATCH_UP_MAX_S: Final = 180.0
-_BATCH_CONNECTIONS: Final = 4
+# One is at work, one waits: the process is never idle, and no request waits long.
+_BATCH_CONNECTIONS: Final = 2
 _TODO: Final = {"title": "Write the report", "description": "Two pages about the last quarter. " * 3}
 
 
