@@ -223,7 +223,10 @@ def redis_restored(scene: Scene) -> None:
     process = scene.fleet.servers.process("valkey")
     contents = scene.fleet.servers.folder / "valkey" / "appendonlydir"
     with tempfile.TemporaryDirectory() as kept:
+        # Still, lest it rewrites its file meanwhile.
+        process.freeze()
         old = shutil.copytree(contents, Path(kept) / "old")
+        process.resume()
         scene.go_on(1 / 3)
         process.kill()
         shutil.rmtree(contents)

@@ -10,6 +10,7 @@ from typing import Final
 from scripts.stack.server import wait_until
 from tests.faults.fleet import Fleet
 from tests.support.deployment import Kind
+from tests.support.ledger import OVERLOADED
 from tests.support.load import Load
 from tests.support.observer import Observer, visible_after_s
 
@@ -175,6 +176,9 @@ def _stale(result: Result, fleet: Fleet, rows: list[dict[str, object]]) -> list[
 
 def _measure(result: Result, load: Load, observers: list[Observer], healed_at: float) -> None:
     writes = [write for write in load.ledger.writes if write.outcome != "refused"]
+    overloaded = sum(write.status == OVERLOADED for write in load.ledger.writes)
+    if overloaded:
+        result.notes.append(f"{overloaded} writes refused for overload")
     counts = load.ledger.counts()
     result.writes, result.acked, result.unknown = len(writes), counts["acked"], counts["unknown"]
     result.answer_s = max(write.took_s for write in load.ledger.writes)

@@ -15,6 +15,8 @@ Outcome = Literal["acked", "refused", "unknown"]
 _TITLE = re.compile(r"(.+)#(\d+)")
 # What is written where it must have no effect: in a request that is refused, or to another user's todo.
 FORBIDDEN = "must never be seen"
+# The status noted for a 503 that says that nothing was done because too many requests were waiting.
+OVERLOADED = 429
 
 
 class Write(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from scripts.stack.server import wait_until
 from tests.support.http_client import LOST, Client
-from tests.support.ledger import FORBIDDEN, Ledger, Write, title_of
+from tests.support.ledger import FORBIDDEN, OVERLOADED, Ledger, Write, title_of
 
 Kind = Literal["create", "update", "delete", "refused", "foreign"]
 # Of a hundred writes. The last two must have no effect.
@@ -181,6 +181,8 @@ class _Author:
                 todo_id = reply.json()["id"]
             elif status == 503:
                 assert int(reply.headers["Retry-After"]) >= 1, reply
+                if reply.json()["type"] == "/problems/overloaded":
+                    status = OVERLOADED
         except LOST:
             status = 0
         self._ledger.note(self._user, Write(kind, tag, number, began, time.monotonic(), status))
