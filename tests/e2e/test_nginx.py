@@ -126,7 +126,22 @@ def test_nginx_and_the_api_speak_of_a_request_by_the_same_id(front):
     assert reply.headers.get_all("X-Request-Id") == ["same-id"]
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/status", "/status.json", "/v1/metrics", "/v1/status.json"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metrics",
+        "/status",
+        "/status.json",
+        "/v1/metrics",
+        "/v1/status.json",
+        # Once more encoded than nginx decodes, as often as meinheld does.
+        "/%6detrics",
+        "/%256detrics",
+        "/v1/%256detrics",
+        "/status%252ejson",
+        "/%2576%2531/metrics",
+    ],
+)
 def test_figures_are_not_public(front, path):
     assert_problem(front.client.get(path), 404)
 
