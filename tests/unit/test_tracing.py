@@ -1,9 +1,13 @@
 """A write is one trace from the request to the row; without OpenTelemetry what came in is passed on."""
 
+import gzip
 import logging
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -13,7 +17,7 @@ from todo_api.core.commands import decode
 from todo_api.core.errors import LogUnavailable
 from todo_api.core.otel import OtelTracing
 from todo_api.core.trace_context import current, is_sampled, origin, trace_headers
-from todo_api.core.tracing import NoTracing, make_tracing
+from todo_api.core.tracing import NoTracing, SpanKind, make_tracing
 from todo_api.instrumented_publisher import InstrumentedPublisher
 from todo_api.telemetry import Telemetry
 from todo_worker.applier import Applied, PartitionBatch, Progress
@@ -184,3 +188,34 @@ def test_without_an_endpoint_opentelemetry_is_not_even_imported(monkeypatch):
     assert isinstance(make_tracing("todo-api", None), NoTracing)
     with pytest.raises(ImportError):
         make_tracing("todo-api", "http://collector.example:4318")
+
+
+class Collector(BaseHTTPRequestHandler):
+    """An OpenTelemetry collector, as far as it takes what is sent to it."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
+        self.server.received.append((self.path, ExportTraceServiceRequest.FromString(body)))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_arguments): ...
+
+
+def test_spans_reach_a_collector_before_the_process_has_ended():
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        collector.received = []  # type: ignore[attr-defined]
+        serving = threading.Thread(target=collector.serve_forever)
+        serving.start()
+        tracing = make_tracing("todo-test", f"http://127.0.0.1:{collector.server_port}/")
+        tracing.start()
+        tracing.begin(SpanKind.SERVER, ()).end("GET /todos", {"http.route": "/todos"})
+        tracing.stop(5)
+        collector.shutdown()
+        serving.join()
+    ((path, request),) = collector.received  # type: ignore[attr-defined]
+    assert path == "/v1/traces"
+    ((span,),) = [scope.spans for resource in request.resource_spans for scope in resource.scope_spans]
+    assert span.name == "GET /todos"
