@@ -197,7 +197,9 @@ class Collector(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers["Content-Encoding"] == "gzip":
             body = gzip.decompress(body)
-        self.server.received.append((self.path, ExportTraceServiceRequest.FromString(body)))
+        self.server.received.append(  # type: ignore[attr-defined]
+            (self.path, ExportTraceServiceRequest.FromString(body))
+        )
         self.send_response(200)
         self.end_headers()
 
