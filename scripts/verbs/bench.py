@@ -271,7 +271,7 @@ def writes(processes: int, rounds: int, seconds: int, markdown: bool) -> None:
     """
     from scripts.bench.load import Refused
     from scripts.bench.measure import machine
-    from scripts.bench.writes import CONNECTIONS, WAYS, Sample, Way
+    from scripts.bench.writes import CONNECTIONS, PEER, WAYS, Sample, Way
     from scripts.bench.writes import bench as started
     from scripts.bench.writes_table import accepted_table, applied_table
 
@@ -279,6 +279,8 @@ def writes(processes: int, rounds: int, seconds: int, markdown: bool) -> None:
     samples: dict[Way, list[Sample]] = {way: [] for way in WAYS}
     try:
         with started(processes, Path("bench-results", "peers", "fastapi-writes")) as measured:
+            click.echo("Warming up the broker", err=True)
+            measured.measure(PEER, 3 * seconds)
             for number in range(1, rounds + 1):
                 for way, ours in samples.items():
                     click.echo(f"Round {number} of {rounds}: {way.name}", err=True)
