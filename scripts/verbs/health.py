@@ -2,6 +2,7 @@
 
 import http.client
 import sys
+from urllib.parse import urlsplit
 
 import click
 
@@ -11,20 +12,23 @@ _TIMEOUT_S = 2.0
 
 
 @click.command()
-def health() -> None:
+@click.option("--url", help="What to ask instead, for example http://api.example:8080/ready.")
+def health(url: str | None) -> None:
     """Ask the API on this machine whether it lives: exit code 0 or 1.
 
     For containers, which need no shell and no curl for it. Whether it should get requests is what /ready says.
     """
-    port = load_settings("tool").http_port
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+    asked = urlsplit(url or f"http://127.0.0.1:{load_settings('tool').http_port}/health")
+    if asked.scheme != "http" or not asked.hostname:
+        raise click.BadParameter("must be a URL beginning with http://", param_hint="--url")
+    connection = http.client.HTTPConnection(asked.hostname, asked.port, timeout=_TIMEOUT_S)
     try:
-        connection.request("GET", "/health")
+        connection.request("GET", asked.path or "/")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as ex:
-        click.echo(f"Nobody answers on port {port}: {ex}", err=True)
+        click.echo(f"No answer from {asked.geturl()}: {ex}", err=True)
         sys.exit(1)
     finally:
         connection.close()
-    click.echo(f"{status} from port {port}")
+    click.echo(f"{status} from {asked.geturl()}")
     sys.exit(status != 200)

@@ -1,0 +1,327 @@
+"""What the chart renders, for hundreds of value sets, is what Kubernetes takes and what we mean."""
+
+import itertools
+import json
+import re
+
+import jsonschema
+import pytest
+import yaml
+from helm_python import lint
+from helm_python.errors import HelmError
+
+from config.settings import Settings, load_settings
+from scripts.chart_readme import rows, with_table
+from tests.chart.rendering import CHART, MINIMAL, files, merged, objects, of_kind, pods, validate
+
+EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
+DEMO = {"demo": {"enabled": True}}
+ROOMY = {"database": {"maxConnections": 1000}}
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+SETTINGS = {spec.metadata["env"] for spec in Settings.__dataclass_fields__.values()}
+
+# Each may be on or off whatever the others are, but for what the chart refuses.
+SWITCHES = {
+    "api.autoscaling": {"api": {"autoscaling": {"enabled": True}}},
+    "api.relay": {"api": {"relay": {"enabled": True}}},
+    "api.split": {"api": {"split": {"enabled": True}}},
+    "worker.keda": {"worker": {"keda": {"enabled": True}}},
+    "httpRoute": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["a.example"]}},
+    "no hooks": {"migrations": {"hook": False}},
+    "no policy, no account": {"networkPolicy": {"enabled": False}, "serviceAccount": {"create": False}},
+    "monitoring": {"monitoring": {name: {"enabled": True} for name in VALUES["monitoring"]}},
+    "plain credentials": {
+        "database": {"existingSecret": "", "url": "postgres://a:b@c/d"},
+        "redis": {"existingSecret": "", "url": "redis://e"},
+        "auth": {"existingSecret": "", "jwtSecret": "0123456789abcdef0123456789abcdef"},
+    },
+}
+SETS = [
+    pytest.param(merged(MINIMAL, ROOMY, *(SWITCHES[name] for name in chosen)), id="+".join(chosen) or "minimal")
+    for count in (0, 1, 2, 3, len(SWITCHES))
+    for chosen in itertools.combinations(SWITCHES, count)
+]
+SETS += [pytest.param(yaml.safe_load(file.read_text()), id=file.name) for file in EXAMPLES]
+
+each_set = pytest.mark.parametrize("values", SETS)
+
+
+def check_selectors(found):
+    """Every selector picks pods of this release, and every port and backend that is named exists."""
+    templates = [one["spec"]["template"] for one in of_kind(found, "Deployment")]
+
+    def picked(labels):
+        return [t for t in templates if labels.items() <= t["metadata"]["labels"].items()]
+
+    for one in of_kind(found, "Deployment"):
+        assert picked(one["spec"]["selector"]["matchLabels"]) == [one["spec"]["template"]]
+    for service in of_kind(found, "Service"):
+        chosen = picked(service["spec"]["selector"])
+        assert chosen, service["metadata"]["name"]
+        for port in service["spec"]["ports"]:
+            for template in chosen:
+                assert port["targetPort"] in port_names(template["spec"])
+    for budget in of_kind(found, "PodDisruptionBudget"):
+        assert picked(budget["spec"]["selector"]["matchLabels"])
+    services = {service["metadata"]["name"] for service in of_kind(found, "Service")}
+    for route in of_kind(found, "HTTPRoute"):
+        assert {ref["name"] for rule in route["spec"]["rules"] for ref in rule["backendRefs"]} <= services
+    deployments = {one["metadata"]["name"] for one in of_kind(found, "Deployment")}
+    for kind in ("HorizontalPodAutoscaler", "ScaledObject"):
+        for scaler in of_kind(found, kind):
+            assert scaler["spec"]["scaleTargetRef"]["name"] in deployments
+    for monitor in of_kind(found, "ServiceMonitor"):
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        assert len([s for s in of_kind(found, "Service") if wanted <= s["metadata"]["labels"].items()]) == 1
+
+
+def port_names(spec):
+    return {port["name"] for container in spec["containers"] for port in container.get("ports", [])}
+
+
+def check_restricted(name, spec):
+    """The restricted Pod Security Standard, and what we add to it."""
+    pod = spec["securityContext"]
+    assert pod["runAsNonRoot"] is True, name
+    assert pod["runAsUser"] > 0
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    assert not any("hostPath" in volume for volume in spec.get("volumes", []))
+    for container in [*spec["containers"], *spec.get("initContainers", [])]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["readOnlyRootFilesystem"] is True or "-demo-" in name
+        assert container["resources"]["limits"]["memory"]
+        assert container["resources"]["requests"]["cpu"]
+        mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+        assert mounted <= {volume["name"] for volume in spec.get("volumes", [])}
+
+
+@each_set
+def test_kubernetes_takes_every_object_and_all_of_them_fit_together(values):
+    found = objects(values)
+    names = [(one["kind"], one["metadata"]["name"]) for one in found]
+    assert len(names) == len(set(names))
+    for one in found:
+        if not one["apiVersion"].startswith(("postgresql.cnpg.io", "kafka.strimzi.io")):
+            validate(one)
+    for name, spec in pods(found):
+        check_restricted(name, spec)
+    check_selectors(found)
+
+
+@each_set
+def test_replicas_are_left_to_an_autoscaler_where_there_is_one(values):
+    found = objects(values)
+    scaled = {
+        scaler["spec"]["scaleTargetRef"]["name"]
+        for kind in ("HorizontalPodAutoscaler", "ScaledObject")
+        for scaler in of_kind(found, kind)
+    }
+    for one in of_kind(found, "Deployment"):
+        assert ("replicas" in one["spec"]) is (one["metadata"]["name"] not in scaled)
+
+
+@each_set
+def test_a_hook_reads_only_what_exists_before_the_chart_does(values):
+    found = objects(values)
+    hooks = [one for one in found if "pre-install" in str(one["metadata"].get("annotations"))]
+    early = {secret["metadata"]["name"]: weight(secret) for secret in of_kind(hooks, "Secret")}
+    own = {secret["metadata"]["name"] for secret in of_kind(found, "Secret")} - set(early)
+    for job in of_kind(hooks, "Job"):
+        spec = job["spec"]["template"]["spec"]
+        assert "serviceAccountName" not in spec
+        for container in spec["containers"]:
+            assert "envFrom" not in container
+            for variable in container["env"]:
+                secret = variable.get("valueFrom", {}).get("secretKeyRef", {}).get("name")
+                assert secret not in own
+                assert early.get(secret, -1) < weight(job)
+
+
+def weight(hook):
+    return int(hook["metadata"]["annotations"]["helm.sh/hook-weight"])
+
+
+@each_set
+def test_every_pod_of_ours_gets_settings_that_exist_and_parse(values):
+    found = objects(values)
+    (config,) = of_kind(found, "ConfigMap", "my-todo-api")
+    assert set(config["data"]) <= SETTINGS
+    load_settings("worker", config["data"] | {"DATABASE_URL": "postgres://a/b"})
+    for _, spec in pods(found):
+        for container in spec["containers"]:
+            if container["image"].startswith(("todo-api", "registry.example/todo-api")):
+                assert {variable["name"] for variable in container.get("env", [])} <= SETTINGS
+
+
+REFUSED = [
+    ({"demo": {"enabled": True}}, "demo.enabled brings its own"),
+    ({"database": {"existingSecret": ""}}, "set database.existingSecret"),
+    ({"redis": {"existingSecret": ""}}, "set redis.existingSecret"),
+    ({"kafka": {"brokers": ""}}, "set kafka.brokers"),
+    ({"auth": {"existingSecret": ""}}, "set auth.existingSecret"),
+    ({"auth": {"jwtSecret": "short"}}, "at least 32 bytes"),
+    ({"auth": {"jwksUrl": "https://login.example/keys"}}, "set auth.algorithms"),
+    ({"database": {"poolSize": 40}}, "lower database.poolSize or the replicas, or raise max_connections"),
+    ({"api": {"replicas": 4}, "database": {"poolSize": 20}}, "110 connections are needed"),
+    ({"database": {"poolSize": 1}}, "is divided among api.processes"),
+    ({"worker": {"replicas": 17}, **ROOMY}, "17 workers for 16 partitions"),
+    ({"worker": {"keda": {"enabled": True, "maxReplicas": 20}}, **ROOMY}, "20 workers for 16 partitions"),
+    ({"worker": {"keda": {"enabled": True}, "autoscaling": {"enabled": True}}, **ROOMY}, "keep one of them"),
+    ({"worker": {"keda": {"enabled": True, "minReplicas": 0}}, **ROOMY}, "must be 1 or more"),
+    ({"api": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}, **ROOMY}, "is above maxReplicas"),
+    ({"api": {"preStopSeconds": 20}}, "api.terminationGracePeriodSeconds must be above"),
+    ({"worker": {"terminationGracePeriodSeconds": 25}}, "worker.terminationGracePeriodSeconds must be above"),
+    ({"api": {"pdb": {"minAvailable": 1}}}, "api.pdb takes maxUnavailable or minAvailable"),
+    ({"worker": {"pdb": {"minAvailable": "50%"}}}, "worker.pdb takes maxUnavailable or minAvailable"),
+    ({"ingress": {"enabled": True}}, "needs ingress.hosts"),
+    (
+        {"ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}, "api": {"split": {"enabled": True}}, **ROOMY},
+        "use httpRoute",
+    ),
+    ({"httpRoute": {"enabled": True}}, "needs httpRoute.parentRefs"),
+]
+
+
+@pytest.mark.parametrize(("values", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
+def test_what_cannot_work_is_refused_with_the_fix(values, sentence):
+    with pytest.raises(HelmError, match=re.escape(sentence)):
+        files(merged(MINIMAL, values))
+
+
+def test_every_refusal_of_the_chart_is_tested():
+    refusals = (CHART / "templates" / "validations.yaml").read_text().count("fail ")
+    # worker and api share the one of the budgets; the pools are refused by one.
+    assert refusals == len(REFUSED) - 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"api": {"replica": 3}},
+        {"api": {"replicas": "three"}},
+        {"kafka": {"client": "rdkafka"}},
+        {"kafka": {"brokers": "kafka"}},
+        {"image": {"digest": "latest"}},
+        {"settings": {"log-level": "debug"}},
+        {"ingress": {"hosts": [{"hosts": "a"}]}},
+    ],
+    ids=str,
+)
+def test_a_misspelled_value_is_refused_by_the_schema(values):
+    with pytest.raises(HelmError):
+        files(merged(MINIMAL, values))
+
+
+def test_the_schema_knows_every_value_and_the_readme_lists_it():
+    jsonschema.Draft7Validator(SCHEMA).validate(VALUES)
+    for path, _, _ in rows(VALUES, {}):
+        schema = SCHEMA
+        for name in path.split("."):
+            if "properties" not in schema:
+                break
+            schema = schema["properties"][name]
+    readme = (CHART / "README.md").read_text()
+    assert with_table(readme, (CHART / "values.yaml").read_text()) == readme, "run: make chart-readme"
+
+
+def test_helm_finds_nothing_to_complain_of():
+    found = lint(CHART)
+    assert found["errors"] == []
+    assert [message["error"] for message in found["messages"]] == ["icon is recommended"]
+
+
+def test_a_change_of_settings_or_credentials_restarts_the_pods():
+    def checksums(values):
+        (worker,) = of_kind(objects(merged(DEMO, values)), "Deployment", "-worker")
+        return worker["spec"]["template"]["metadata"]["annotations"]
+
+    before = checksums({})
+    assert checksums({}) == before
+    other_setting = checksums({"settings": {"LOG_LEVEL": "debug"}})
+    assert other_setting["checksum/config"] != before["checksum/config"]
+    other_secret = checksums({"auth": {"jwtSecret": "x" * 32}})
+    assert other_secret["checksum/secret"] != before["checksum/secret"]
+
+
+def test_an_image_is_named_by_its_digest_when_there_is_one():
+    digest = "sha256:" + "a" * 64
+    (worker,) = of_kind(objects(merged(MINIMAL, {"image": {"digest": digest, "tag": "9"}})), "Deployment", "-worker")
+    assert worker["spec"]["template"]["spec"]["containers"][0]["image"] == f"todo-api@{digest}"
+
+
+def test_a_key_of_an_existing_secret_may_have_another_name():
+    values = merged(MINIMAL, {"database": {"existingSecret": "db-app", "existingSecretKey": "uri"}})
+    (worker,) = of_kind(objects(values), "Deployment", "-worker")
+    env = worker["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "db-app", "key": "uri"}}} in env
+
+
+def test_with_existing_secrets_the_chart_holds_no_credential():
+    assert of_kind(objects(MINIMAL), "Secret") == []
+
+
+def test_split_reads_and_writes_go_to_pods_of_their_own_by_method():
+    found = objects(merged(MINIMAL, ROOMY, SWITCHES["api.split"], SWITCHES["httpRoute"]))
+    (route,) = of_kind(found, "HTTPRoute")
+    reads, writes = route["spec"]["rules"]
+    assert {match["method"] for match in reads["matches"]} == {"GET", "HEAD", "OPTIONS"}
+    serves = {s["metadata"]["name"]: s["spec"]["selector"].get("todo-api/serves") for s in of_kind(found, "Service")}
+    assert serves[reads["backendRefs"][0]["name"]] == "reads"
+    assert serves[writes["backendRefs"][0]["name"]] == "writes"
+
+
+def test_a_rollout_takes_no_pod_away_before_another_is_ready_and_lets_the_proxies_forget_it():
+    for one in of_kind(objects(MINIMAL), "Deployment"):
+        assert one["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    (api,) = of_kind(objects(MINIMAL), "Deployment", "-api")
+    spec = api["spec"]["template"]["spec"]
+    assert spec["containers"][0]["lifecycle"]["preStop"] == {"sleep": {"seconds": 5}}
+    assert spec["terminationGracePeriodSeconds"] > 5 + 25
+
+
+def test_the_scaler_looks_at_the_group_that_the_worker_joins():
+    (scaler,) = of_kind(objects(merged(MINIMAL, ROOMY, SWITCHES["worker.keda"])), "ScaledObject")
+    metadata = scaler["spec"]["triggers"][0]["metadata"]
+    assert metadata["consumerGroup"] == "todo-commands.worker"
+    assert metadata["topic"] == "todo-commands"
+
+
+def test_the_notes_say_where_it_is_and_warn_of_the_demo():
+    demo = files(DEMO)["NOTES.txt"]
+    assert "port-forward service/my-todo-api 8080:80" in demo
+    assert "without persistence" in demo
+    assert "Anybody can sign" in demo
+    outside = files(merged(MINIMAL, {"ingress": {"enabled": True, "hosts": [{"host": "todo.example"}]}}))["NOTES.txt"]
+    assert "http://todo.example/todos" in outside
+    assert "WARNING" not in outside
+
+
+def test_objects_of_the_user_are_rendered_with_the_values_of_the_release():
+    extra = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}
+    found = objects(merged(MINIMAL, {"extraObjects": [extra, yaml.safe_dump(extra).replace("extra", "more")]}))
+    assert of_kind(found, "ConfigMap", "my-extra")
+    assert of_kind(found, "ConfigMap", "my-more")
+
+
+def test_sidecars_volumes_and_variables_of_the_user_reach_the_pods():
+    mine = {
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
+        "extraVolumes": [{"name": "mine", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "mine", "mountPath": "/mine"}],
+        "sidecars": [{"name": "beside", "image": "busybox"}],
+        "initContainers": [{"name": "before", "image": "busybox"}],
+    }
+    found = objects(merged(MINIMAL, {"api": mine, "worker": mine}))
+    for name in ("-api", "-worker"):
+        (one,) = of_kind(found, "Deployment", name)
+        spec = one["spec"]["template"]["spec"]
+        assert {"name": "TZ", "value": "UTC"} in spec["containers"][0]["env"]
+        assert {"name": "mine", "mountPath": "/mine"} in spec["containers"][0]["volumeMounts"]
+        assert [c["name"] for c in spec["initContainers"]] == ["before"]
+        assert spec["containers"][-1]["name"] == "beside"
+        validate(one)
