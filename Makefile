@@ -12,10 +12,10 @@ SECONDS ?= 30
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults check lint format types imports audit install lock clean
+.PHONY: help run test faults check lint format types imports audit install lock chart-readme clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed ## Start everything here: database, cache, log, worker, API (Ctrl-C stops it)
 	@exec $(BIN)/todo up $(ARGS)
@@ -49,6 +49,9 @@ install: $(VENV)/installed ## Make .venv with everything that `make run` needs
 
 lock: ## Pin the newest versions that setup.cfg allows, in constraints.txt
 	scripts/setup.sh lock
+
+chart-readme: $(VENV)/installed-test ## Write the table of values into the chart's README
+	$(BIN)/python -m scripts.chart_readme
 
 clean: ## Remove .venv and caches; the data in .todo stays
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

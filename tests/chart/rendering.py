@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,19 +62,24 @@ def merged(*layers: Object) -> Object:
     return result
 
 
-def files(values: Object, **options: Any) -> dict[str, str]:
+def files(values: Object) -> dict[str, str]:
     """Return what each template gives. Raises helm_python's errors with what the chart says against the values."""
-    rendered = _chart().render(values=values, name="my", namespace="shop", **options)
+    rendered = _chart().render(values=values, name="my", namespace="shop")
     return {name.removeprefix("todo-api/templates/"): text for name, text in rendered.items()}
 
 
-def objects(values: Object, **options: Any) -> list[Object]:
-    """Return every object of the release, tests and hooks included."""
+def objects(values: Object) -> list[Object]:
+    """Return every object of the release, tests and hooks included. They are shared: do not change them."""
+    return _objects(json.dumps(values, sort_keys=True))
+
+
+@cache
+def _objects(values: str) -> list[Object]:
     return [
         document
-        for name, text in files(values, **options).items()
+        for name, text in files(json.loads(values)).items()
         if name.endswith(".yaml")
-        for document in yaml.safe_load_all(text)
+        for document in yaml.load_all(text, yaml.CSafeLoader)
         if document
     ]
 
@@ -92,7 +97,7 @@ def pods(found: list[Object]) -> Iterator[tuple[str, Object]]:
             yield one["metadata"]["name"], one["spec"]["template"]["spec"]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _validate(text: str) -> None:
     one = json.loads(text)
     if one["kind"] in _OTHERS:

@@ -12,7 +12,7 @@ from helm_python.errors import HelmError
 
 from config.settings import Settings, load_settings
 from scripts.chart_readme import rows, with_table
-from tests.chart.rendering import CHART, MINIMAL, files, merged, objects, of_kind, pods, validate
+from tests.chart.rendering import CHART, MINIMAL, Object, files, merged, objects, of_kind, pods, validate
 
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 DEMO = {"demo": {"enabled": True}}
@@ -22,12 +22,14 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 SETTINGS = {spec.metadata["env"] for spec in Settings.__dataclass_fields__.values()}
 
 # Each may be on or off whatever the others are, but for what the chart refuses.
-SWITCHES = {
+SWITCHES: dict[str, Object] = {
     "api.autoscaling": {"api": {"autoscaling": {"enabled": True}}},
     "api.relay": {"api": {"relay": {"enabled": True}}},
     "api.split": {"api": {"split": {"enabled": True}}},
     "worker.keda": {"worker": {"keda": {"enabled": True}}},
-    "httpRoute": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["a.example"]}},
+    "httpRoute": {
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["a.example"]}
+    },
     "no hooks": {"migrations": {"hook": False}},
     "no policy, no account": {"networkPolicy": {"enabled": False}, "serviceAccount": {"create": False}},
     "monitoring": {"monitoring": {name: {"enabled": True} for name in VALUES["monitoring"]}},
@@ -38,7 +40,9 @@ SWITCHES = {
     },
 }
 SETS = [
-    pytest.param(merged(MINIMAL, ROOMY, *(SWITCHES[name] for name in chosen)), id="+".join(chosen) or "minimal")
+    pytest.param(
+        merged(MINIMAL, ROOMY, *(SWITCHES[name] for name in chosen)), id="+".join(chosen) or "minimal"
+    )
     for count in (0, 1, 2, 3, len(SWITCHES))
     for chosen in itertools.combinations(SWITCHES, count)
 ]
@@ -173,14 +177,21 @@ REFUSED = [
     ({"worker": {"keda": {"enabled": True, "maxReplicas": 20}}, **ROOMY}, "20 workers for 16 partitions"),
     ({"worker": {"keda": {"enabled": True}, "autoscaling": {"enabled": True}}, **ROOMY}, "keep one of them"),
     ({"worker": {"keda": {"enabled": True, "minReplicas": 0}}, **ROOMY}, "must be 1 or more"),
-    ({"api": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}, **ROOMY}, "is above maxReplicas"),
+    (
+        {"api": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}, **ROOMY},
+        "is above maxReplicas",
+    ),
     ({"api": {"preStopSeconds": 20}}, "api.terminationGracePeriodSeconds must be above"),
     ({"worker": {"terminationGracePeriodSeconds": 25}}, "worker.terminationGracePeriodSeconds must be above"),
     ({"api": {"pdb": {"minAvailable": 1}}}, "api.pdb takes maxUnavailable or minAvailable"),
     ({"worker": {"pdb": {"minAvailable": "50%"}}}, "worker.pdb takes maxUnavailable or minAvailable"),
     ({"ingress": {"enabled": True}}, "needs ingress.hosts"),
     (
-        {"ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}, "api": {"split": {"enabled": True}}, **ROOMY},
+        {
+            "ingress": {"enabled": True, "hosts": [{"host": "a.example"}]},
+            "api": {"split": {"enabled": True}},
+            **ROOMY,
+        },
         "use httpRoute",
     ),
     ({"httpRoute": {"enabled": True}}, "needs httpRoute.parentRefs"),
@@ -250,7 +261,9 @@ def test_a_change_of_settings_or_credentials_restarts_the_pods():
 
 def test_an_image_is_named_by_its_digest_when_there_is_one():
     digest = "sha256:" + "a" * 64
-    (worker,) = of_kind(objects(merged(MINIMAL, {"image": {"digest": digest, "tag": "9"}})), "Deployment", "-worker")
+    (worker,) = of_kind(
+        objects(merged(MINIMAL, {"image": {"digest": digest, "tag": "9"}})), "Deployment", "-worker"
+    )
     assert worker["spec"]["template"]["spec"]["containers"][0]["image"] == f"todo-api@{digest}"
 
 
@@ -270,7 +283,9 @@ def test_split_reads_and_writes_go_to_pods_of_their_own_by_method():
     (route,) = of_kind(found, "HTTPRoute")
     reads, writes = route["spec"]["rules"]
     assert {match["method"] for match in reads["matches"]} == {"GET", "HEAD", "OPTIONS"}
-    serves = {s["metadata"]["name"]: s["spec"]["selector"].get("todo-api/serves") for s in of_kind(found, "Service")}
+    serves = {
+        s["metadata"]["name"]: s["spec"]["selector"].get("todo-api/serves") for s in of_kind(found, "Service")
+    }
     assert serves[reads["backendRefs"][0]["name"]] == "reads"
     assert serves[writes["backendRefs"][0]["name"]] == "writes"
 
@@ -296,14 +311,18 @@ def test_the_notes_say_where_it_is_and_warn_of_the_demo():
     assert "port-forward service/my-todo-api 8080:80" in demo
     assert "without persistence" in demo
     assert "Anybody can sign" in demo
-    outside = files(merged(MINIMAL, {"ingress": {"enabled": True, "hosts": [{"host": "todo.example"}]}}))["NOTES.txt"]
+    outside = files(merged(MINIMAL, {"ingress": {"enabled": True, "hosts": [{"host": "todo.example"}]}}))[
+        "NOTES.txt"
+    ]
     assert "http://todo.example/todos" in outside
     assert "WARNING" not in outside
 
 
 def test_objects_of_the_user_are_rendered_with_the_values_of_the_release():
     extra = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}
-    found = objects(merged(MINIMAL, {"extraObjects": [extra, yaml.safe_dump(extra).replace("extra", "more")]}))
+    found = objects(
+        merged(MINIMAL, {"extraObjects": [extra, yaml.safe_dump(extra).replace("extra", "more")]})
+    )
     assert of_kind(found, "ConfigMap", "my-extra")
     assert of_kind(found, "ConfigMap", "my-more")
 
@@ -325,3 +344,15 @@ def test_sidecars_volumes_and_variables_of_the_user_reach_the_pods():
         assert [c["name"] for c in spec["initContainers"]] == ["before"]
         assert spec["containers"][-1]["name"] == "beside"
         validate(one)
+
+
+def test_rules_and_dashboards_are_those_of_the_project():
+    observability = CHART.parents[1] / "docker" / "observability"
+    found = objects(merged(MINIMAL, SWITCHES["monitoring"]))
+    (rule,) = of_kind(found, "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((observability / "prometheus" / "rules.yml").read_text())
+    (dashboards,) = of_kind(found, "ConfigMap", "-dashboards")
+    files = sorted((observability / "grafana" / "dashboards").glob("*.json"))
+    assert dashboards["data"].keys() == {file.name for file in files}
+    for file in files:
+        assert json.loads(dashboards["data"][file.name]) == json.loads(file.read_text())

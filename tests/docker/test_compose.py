@@ -105,6 +105,15 @@ def test_every_variable_of_nginx_is_set_and_every_file_mounted_is_there():
                 assert (FOLDER / volume.split(":")[0]).exists(), volume
 
 
+def test_prometheus_looks_for_replicas_where_they_answer():
+    jobs = yaml.safe_load((FOLDER / "observability" / "prometheus" / "prometheus.yml").read_text())[
+        "scrape_configs"
+    ]
+    found = {job["dns_sd_configs"][0]["names"][0]: job["dns_sd_configs"][0]["port"] for job in jobs}
+    services = merged()
+    assert found == {"api": 8080, "worker": services["worker"]["environment"]["WORKER_METRICS_PORT"]}
+
+
 def test_kafka_tells_containers_and_this_machine_where_each_can_reach_it():
     kafka = merged()["kafka"]
     assert "CONTAINERS://kafka:19092" in kafka["environment"]["KAFKA_ADVERTISED_LISTENERS"]
