@@ -19,6 +19,7 @@ VERBS: Final = {
     "token": "Print a token for the API.",
     "seed": "Insert many todos at once.",
     "bench": "Measure on real servers started for it, or one that runs.",
+    "plan": "Say what a load needs, and what breaks first.",
     "config": "Print every setting as it is in force, secrets hidden.",
 }
 

@@ -1,0 +1,1 @@
+"""``todo plan``: from what one core was measured to do to what a load needs."""
