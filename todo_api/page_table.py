@@ -44,6 +44,7 @@ class Fetches(Protocol):
     def fetch(self, key: PageKey, wanted: State | None) -> Page: ...
     def refresh(self, key: PageKey, wanted: State) -> Page | None: ...
     def build(self, key: PageKey) -> Page: ...
+    def forget(self, key: PageKey) -> None: ...
 
 
 class Entry:
@@ -241,6 +242,7 @@ class PageTable:
             hits, not_modified = self._gone
             not_modified += entry.not_modified_before + entry.answers.not_modified_count
             self._gone = (hits + entry.hits - 1, not_modified)
+            self._source.forget(key)
         self.hot.pop(key.query, None)
 
     def _is_fresh(self, now: float) -> bool:

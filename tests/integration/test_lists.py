@@ -144,3 +144,40 @@ def test_a_page_looks_at_few_rows_before_there_are_statistics(database_url: str)
         assert scanned(store.plan) <= 11, "of 3,000"
     finally:
         store.stop(1)
+
+
+def test_a_list_that_is_known_is_read_again_where_it_changed(database_url: str) -> None:
+    store = ReadStore(database_url, pool_size=1)
+    store.start()
+    newest = "select id from todos order by created_at desc, id desc limit"
+    try:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            known = store.read_list(40, None)
+            assert not known.rows
+
+            def read_after(statement: str) -> list[str]:
+                """Return the titles of the todos that were read for the list after this."""
+                nonlocal known
+                connection.execute(statement)
+                before, known = known, store.read_list(40, known)
+                page = store.read_page(40, None)
+                assert b"[" + b",".join(known.rows.values()) + b"]" == page.body
+                assert (known.state, known.next_cursor) == (page.state, page.next_cursor)
+                kept = set(map(id, before.rows.values()))
+                return [json.loads(row)["title"] for row in known.rows.values() if id(row) not in kept]
+
+            insert_seed(connection, "ann", range(50))
+            assert len(read_after("select")) == 40
+            assert read_after("select") == []
+            assert read_after(f"update todos set title = 'new' where id = ({newest} 1)") == ["new"]
+            assert len(read_after(f"delete from todos where id = ({newest} 1)")) == 1, "one that moved up"
+            assert known.next_cursor is not None
+            assert read_after(f"update todos set title = 'new' where id not in ({newest} 40)") == []
+            assert len(read_after("update epoch set id = 'restored'")) == 40, (
+                "versions of another history say nothing"
+            )
+            assert len(read_after(f"delete from todos where id in ({newest} 15)")) == 9
+            assert known.next_cursor is None
+            assert read_after("delete from todos") == []
+    finally:
+        store.stop(1)

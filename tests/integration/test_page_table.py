@@ -134,6 +134,26 @@ def test_a_filtered_page_is_kept_current_like_any_other(database_url: str, redis
         assert process.table.get(open_ones).etag != process.table.get(FIRST).etag
 
 
+def test_the_whole_list_is_refreshed_to_the_bytes_that_it_is_built_of(
+    database_url: str, redis_url: str
+) -> None:
+    everything = PageKey(None)
+    with running(database_url, redis_url) as process:
+        expected: list[str] = []
+        for title in ("a", "b \u2028 \U0001f600", 'c "quoted"'):
+            process.write(title)
+            expected.insert(0, title)
+            wait_until(lambda: process.titles(everything) == expected, 5, "the todo")
+        process.write("d")
+        wait_until(lambda: len(process.titles(everything)) == 4, 5, "the last todo")
+        shown = process.table.get(everything)
+        assert shown == process.table._source.build(everything)
+        reads = process.store.page_reads
+        process.write("e")
+        wait_until(lambda: len(process.titles(everything)) == 5, 5, "a todo more")
+        assert process.store.page_reads == reads, "the watcher read what changed, not the page"
+
+
 def test_the_page_of_one_user_is_read_each_time_and_kept_nowhere(database_url: str, redis_url: str) -> None:
     with running(database_url, redis_url) as process:
         process.write("hers")

@@ -42,6 +42,9 @@ class Source:
     def refresh(self, key: PageKey, wanted: State) -> Page | None:
         return self.fetch(key, wanted)
 
+    def forget(self, key: PageKey) -> None:
+        pass
+
     def build(self, key: PageKey) -> Page:
         return self.fetch(key, None)
 

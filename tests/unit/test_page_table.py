@@ -18,6 +18,7 @@ class Todos:
         self.generation = 1
         self.busy_looks = 0
         self.refreshed: list[PageKey] = []
+        self.forgotten: list[PageKey] = []
 
     def learn(self, _known: State | None) -> State:
         return State("e", self.generation)
@@ -32,13 +33,16 @@ class Todos:
         self.refreshed.append(key)
         return self.build(key)
 
+    def forget(self, key: PageKey) -> None:
+        self.forgotten.append(key)
+
     def build(self, key: PageKey) -> Page:
         return Page(key, "e", self.generation, b" " * (key.limit or 1000), b"", '"tag"', None)
 
 
 @contextmanager
-def watched(todos: Todos, *, poll_s: float = 0.01) -> Iterator[PageTable]:
-    table = PageTable(todos, todos, poll_s=poll_s, pages_max=8, bytes_max=10_000, stale_max_s=300.0)
+def watched(todos: Todos, *, poll_s: float = 0.01, pages_max: int = 8) -> Iterator[PageTable]:
+    table = PageTable(todos, todos, poll_s=poll_s, pages_max=pages_max, bytes_max=10_000, stale_max_s=300.0)
     table.start()
     try:
         yield table
@@ -66,3 +70,11 @@ def test_a_page_that_another_process_is_building_is_looked_for_more_often_than_t
         # With a look at each poll it would take 25 s.
         wait_until(lambda: table.get(SMALL).generation == 2, 15, "the page of the other process")
     assert todos.busy_looks == 0
+
+
+def test_what_is_kept_for_a_page_goes_with_it() -> None:
+    todos = Todos()
+    with watched(todos, pages_max=2) as table:
+        for key in (LARGE, SMALL, MIDDLE):
+            table.get(key)
+    assert todos.forgotten == [LARGE]

@@ -1,9 +1,10 @@
 """What the API reads from PostgreSQL. It never writes there: only the worker does."""
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from psycopg_pool import ConnectionPool
@@ -19,6 +20,11 @@ _CONNECT_TIMEOUT_S: Final = 2
 
 # A filtered page looks at no more todos than this, unless it may show more: some 5 ms of the database's time.
 _EXAMINED: Final = 10_000
+
+# In the rows of read_versions.sql.
+_VERSION_BYTES: Final = 20
+
+_T = TypeVar("_T")
 
 _GENERATION: Final = """
 select (select id from epoch), (select coalesce(sum(next_offset), 0)::bigint from applied)
@@ -54,6 +60,17 @@ class PageRows(NamedTuple):
     next_cursor: Cursor | None
 
 
+class ListRows(NamedTuple):
+    """The newest todos, each as a JSON object in UTF-8, by version: other contents have another one.
+
+    ``next_cursor`` is None when these are all there are.
+    """
+
+    state: State
+    rows: Mapping[bytes, bytes]
+    next_cursor: Cursor | None
+
+
 class Fate(NamedTuple):
     """What became of a command. ``rejected_because`` is the worker's reason, None when it took effect."""
 
@@ -79,6 +96,8 @@ class ReadStore:
 
     def __init__(self, database_url: str, *, pool_size: int) -> None:
         self._read_page = _statement("read_page.sql")
+        self._read_versions = _statement("read_versions.sql")
+        self._read_rows = _statement("read_rows.sql")
         self._read_todo = _statement("read_todo.sql")
         self._read_applied = _statement("read_applied.sql")
         self._read_fate = _statement("read_operation.sql")
@@ -133,6 +152,32 @@ class ReadStore:
         cursor = Cursor(last_at, last_id) if last_at is not None else None
         return PageRows(State(epoch, generation), body.encode(), cursor)
 
+    def read_list(self, limit: int, known: ListRows | None) -> ListRows:
+        """Return the ``limit`` newest todos, from one snapshot. Those that are known are not read again.
+
+        Without known ones it costs more than ``read_page``.
+        """
+
+        def read(connection: BoundedConnection) -> ListRows:
+            with connection.transaction():
+                connection.execute("set transaction isolation level repeatable read, read only")
+                # Not prepared: a plan for every limit would sort the table.
+                head: Any = connection.execute(
+                    self._read_versions, {"rows": limit}, prepare=False, binary=True
+                ).fetchone()
+                epoch, generation, versions, last_at, last_id = head
+                # Another history may have come to the same versions.
+                old = known.rows if known is not None and known.state.epoch == epoch else {}
+                # PERF: 1 ms less for 10,000 than cutting them off one by one.
+                order = struct.unpack(f"{_VERSION_BYTES}s" * (len(versions) // _VERSION_BYTES), versions)
+                rows: dict[bytes, Any] = dict(zip(order, map(old.get, order), strict=True))
+                missing = [UUID(bytes=version[:16]) for version, row in rows.items() if row is None]
+                if missing:
+                    rows.update(connection.execute(self._read_rows, {"ids": missing}, binary=True))
+            return ListRows(State(epoch, generation), rows, Cursor(last_at, last_id) if last_at else None)
+
+        return self._with_connection(read)
+
     def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, str] | None:
         """Return the todo as a JSON object in UTF-8 and its version tag, or None when there is none.
 
@@ -178,13 +223,18 @@ class ReadStore:
         self.state()
 
     def _row(self, statement: bytes, parameters: dict[str, Any], *, prepare: bool = True) -> Any:
+        return self._with_connection(
+            lambda connection: connection.execute(statement, parameters, prepare=prepare).fetchone()
+        )
+
+    def _with_connection(self, read: Callable[[BoundedConnection], _T]) -> _T:
         # After a restart of the server each pooled connection fails once; reads are safe to repeat, so a second
         # connection is tried before the caller hears of it.
         for last_attempt in (False, True):
             with translated("reading"):
                 connection = self._pool.getconn()
                 try:
-                    return connection.execute(statement, parameters, prepare=prepare).fetchone()
+                    return read(connection)
                 except Exception:
                     if last_attempt or not connection.broken:
                         raise
@@ -202,4 +252,6 @@ def _arrays(positions: Sequence[Position]) -> dict[str, list[Any]]:
 
 
 def _statement(name: str) -> bytes:
-    return (files("todo_api.core") / "sql" / name).read_bytes()
+    folder = files("todo_api.core") / "sql"
+    # One spelling of a todo for all: an answer is the same bytes, whichever statement made it.
+    return (folder / name).read_bytes().replace(b":todo_as_json", (folder / "todo_as_json.sql").read_bytes())

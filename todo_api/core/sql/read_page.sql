@@ -39,17 +39,7 @@ select
     (select id from epoch) as epoch,
     (select coalesce(sum(next_offset), 0)::bigint from applied) as generation,
     (
-        select '[' || coalesce(string_agg(concat(
-            '{"id":"', id,
-            '","title":', to_json(title),
-            ',"description":', to_json(description),
-            ',"completed":', case when completed then 'true' else 'false' end,
-            ',"user_id":', to_json(user_id),
-            -- to_json prints ISO 8601 faster than to_char; the Z is ours, because the time was turned into UTC.
-            ',"created_at":', rtrim(to_json(created_at at time zone 'UTC')::text, '"'),
-            'Z","updated_at":', rtrim(to_json(updated_at at time zone 'UTC')::text, '"'),
-            'Z"}'
-        ), ','), '') || ']'
+        select '[' || coalesce(string_agg(:todo_as_json, ','), '') || ']'
         from shown
     ) as body,
     last_row.created_at as last_at,
