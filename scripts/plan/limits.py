@@ -17,7 +17,7 @@ class Limit:
 
 
 def limits(needs: Needs) -> list[Limit]:
-    """Return the limits of this load, always the same ones in the same order. What comes first has the most used."""
+    """Return the limits of this load, always the same ones in the same order; ``first`` tells the nearest."""
     load = needs.load
     card_gbit = load.nic_gbit * load.usable
     return [
