@@ -177,7 +177,7 @@ def test_the_compressed_list_holds_the_plain_one(client):
     assert gzip.decompress(compressed.body) == plain.body
     assert len(compressed.body) < len(plain.body)
     assert "Content-Encoding" not in plain.headers
-    assert plain.headers["Vary"] == compressed.headers["Vary"] == "Accept-Encoding"
+    assert plain.headers["Vary"] == compressed.headers["Vary"] == "Accept-Encoding, If-Applied"
 
 
 @pytest.mark.parametrize("path", ["/todos", "/todos/{id}", "/health", "/ready"])
@@ -198,7 +198,7 @@ def test_health_and_ready_say_that_all_is_well(client):
     ready = client.get("/ready")
     assert ready.status == 200
     assert {name: d["state"] for name, d in ready.json()["dependencies"].items()} == {
-        "postgres": "up", "redis": "up", "log": "up",
+        "pages": "up", "postgres": "up", "redis": "up", "log": "up",
     }  # fmt: skip
 
 
