@@ -41,9 +41,9 @@ class State:
 class GuardedPublisher:
     """A ``Publisher`` around another one: while the breaker is open, publishing raises LogUnavailable at once.
 
-    One LogUnavailable opens it. A thread of its own then probes, at growing intervals, and closes it with the
-    first probe that succeeds. That may be too early (the server answers but still takes no record): the next
-    failure opens it again, and the intervals keep growing until a record was acknowledged.
+    One LogUnavailable opens it, also one that a probe from outside meets. A thread of its own then probes, at growing
+    intervals, and closes it with the first probe that succeeds. That may be too early (the server answers but still
+    takes no record): the next failure opens it again, and the intervals keep growing until a record was acknowledged.
     """
 
     def __init__(
@@ -102,7 +102,13 @@ class GuardedPublisher:
         return results
 
     def probe(self) -> None:
-        self._publisher.probe()
+        """Ask the log; while the breaker is open, say so at once."""
+        before = self._admit()
+        try:
+            self._publisher.probe()
+        except LogUnavailable as ex:
+            self._opened_by(ex, before)
+            raise
 
     def close(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

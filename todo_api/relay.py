@@ -8,7 +8,8 @@ from typing import Final
 
 from config.logs import configure_logging
 from config.settings import Settings, SettingsError, load_settings
-from todo_api.core.command_log.connect import RELAY_TIMEOUT_S, make_publisher
+from todo_api.breaker import GuardedPublisher
+from todo_api.core.command_log.connect import make_publisher
 from todo_api.relay_server import Relay, SocketTaken
 
 _logger = logging.getLogger(__name__)
@@ -37,9 +38,10 @@ def run(settings: Settings) -> None:
         partitions=settings.kafka_partitions,
         redis_url=settings.redis_url,
         kafka_client=settings.kafka_client,
-        timeout_s=RELAY_TIMEOUT_S,
     )
     assert settings.publisher_socket is not None
+    # One batch after the other: while the log is away, none may wait for it behind another.
+    publisher = GuardedPublisher(publisher)
     relay = Relay(publisher, Path(settings.publisher_socket))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: relay.stop())

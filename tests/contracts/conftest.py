@@ -14,10 +14,9 @@ import pytest
 from scripts.stack.kafka import LocalKafka
 from scripts.stack.server import ServerProcess, free_port, wait_until
 from scripts.stack.valkey import LocalValkey
+from todo_api.breaker import GuardedPublisher
 from todo_api.core.command_log import Consumer, Message, Publisher
 from todo_api.core.command_log.connect import (
-    PUBLISH_TIMEOUT_S,
-    RELAY_TIMEOUT_S,
     KafkaClient,
     Kind,
     make_consumer,
@@ -55,14 +54,14 @@ class CommandLog:
 
     def publisher(self) -> Publisher:
         if self.relay_socket is None:
-            publisher = self._direct_publisher(PUBLISH_TIMEOUT_S)
+            publisher = self._direct_publisher()
         else:
             publisher = make_relayed_publisher(self.kind, topic=self.topic, socket=self.relay_socket)
         self._closables.append(publisher)
         publisher.start()
         return publisher
 
-    def _direct_publisher(self, timeout_s: float) -> Publisher:
+    def _direct_publisher(self) -> Publisher:
         return make_publisher(
             self.kind,
             brokers=[self.address],
@@ -70,7 +69,6 @@ class CommandLog:
             partitions=PARTITIONS,
             redis_url=self.address,
             kafka_client=self.client,
-            timeout_s=timeout_s,
         )
 
     @contextmanager
@@ -78,7 +76,7 @@ class CommandLog:
         """Publish through a relay meanwhile."""
         with TemporaryDirectory() as folder:
             self.relay_socket = Path(folder) / "relay.sock"
-            publisher = self._direct_publisher(RELAY_TIMEOUT_S)
+            publisher = GuardedPublisher(self._direct_publisher())
             publisher.start()
             relay = Relay(publisher, self.relay_socket)
             thread = threading.Thread(target=relay.run)

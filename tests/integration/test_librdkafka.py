@@ -25,7 +25,11 @@ def publisher():
     made = []
 
     def make(bootstrap, topic):
-        made.append(LibrdkafkaPublisher([bootstrap], topic, timeout_s=1.5, record_max_bytes=1_000_000))
+        made.append(
+            LibrdkafkaPublisher(
+                [bootstrap], topic, timeout_s=1.5, connect_timeout_s=1.5, record_max_bytes=1_000_000
+            )
+        )
         return made[-1]
 
     yield make

@@ -144,6 +144,18 @@ def test_a_relay_that_was_killed_costs_refusals_until_it_is_started_again(relay)
     assert relay.values() == [b"first", b"after", b"other", b"last"]
 
 
+def test_behind_a_log_that_hangs_only_the_first_waits(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        relay = RelayProcess(tmp_path, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        relay.start()
+        wait_until(relay.socket.exists, 30.0, "the relay")
+        with pytest.raises(LogUnavailable, match="Timeout"):
+            relay.publisher().publish(RECORD)
+        with pytest.raises(LogUnavailable, match="refused, unavailable for"):
+            relay.publisher().publish(RECORD)
+        relay.close()
+
+
 def test_a_stopped_relay_takes_its_socket_away_and_ends_in_order(relay):
     relay.start_and_wait()
     relay.signal(signal.SIGTERM)

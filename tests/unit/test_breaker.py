@@ -128,6 +128,30 @@ def test_it_probes_only_while_it_is_open(publisher, guarded):
     assert publisher.probes == probes
 
 
+def test_a_probe_that_fails_opens_it_before_a_write_has_to_wait(publisher, guarded):
+    _away(publisher)
+    with pytest.raises(LogUnavailable, match="still away"):
+        guarded.probe()
+    assert guarded.state.condition is Condition.OPEN
+    with pytest.raises(LogUnavailable, match="refused"):
+        guarded.publish(RECORD)
+    assert publisher.calls == 0
+    _back(publisher)
+    _wait_for(guarded, Condition.CLOSED)
+
+
+def test_a_probe_does_not_wait_for_a_log_that_is_known_to_be_away(publisher):
+    guarded = GuardedPublisher(publisher, probe_interval_s=30.0)
+    guarded.start()
+    _away(publisher)
+    with pytest.raises(LogUnavailable):
+        guarded.publish(RECORD)
+    with pytest.raises(LogUnavailable, match="refused"):
+        guarded.probe()
+    assert publisher.probes == 0
+    guarded.close(5.0)
+
+
 def test_it_opens_again_when_the_probe_was_too_hopeful(publisher, guarded):
     publisher.up, publisher.answers = False, True
     for _ in range(3):

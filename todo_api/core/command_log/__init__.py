@@ -47,7 +47,7 @@ class Publisher(Protocol):
     """Appends records. Made after the fork, used from any thread of one process.
 
     ``start`` begins connecting in the background and returns at once. The waits below are bounded by
-    the adapter's ``timeout_s``, whatever state the server is in.
+    the adapter's ``timeout_s``, and by the time that it gives connecting, whatever state the server is in.
     """
 
     @property

@@ -28,18 +28,26 @@ class KafkaPublisher:
     Idempotence is off and one request is in flight at a time: kafka-python's idempotent producer fails for
     ever after one expired batch. A retry may therefore write a record twice (the worker applies it once); the
     order per partition holds. Nothing is queued while the topic's leaders are unknown, and what is queued
-    expires after ``timeout_s``, so memory stays bounded while brokers are away.
+    expires after ``timeout_s``, so memory stays bounded while brokers are away. Until the topic is known a call waits
+    for that first, for ``connect_timeout_s``; so does a probe.
     """
 
     def __init__(
-        self, brokers: Sequence[str], topic: str, *, timeout_s: float, record_max_bytes: int
+        self,
+        brokers: Sequence[str],
+        topic: str,
+        *,
+        timeout_s: float,
+        connect_timeout_s: float,
+        record_max_bytes: int,
     ) -> None:
         self._brokers = list(brokers)
         self._topic = topic
         self._timeout_s = timeout_s
+        self._connect_timeout_s = connect_timeout_s
         self._record_max_bytes = record_max_bytes
         # How long the library may wait for metadata in one call; it cannot be told a deadline.
-        self._metadata_wait_s = timeout_s / 4
+        self._metadata_wait_s = connect_timeout_s / 4
         self._lock = threading.Lock()
         self._connected: _Connected | None = None
         self._failing_since: float | None = None
@@ -54,16 +62,16 @@ class KafkaPublisher:
                 self._connected = self._connect()
 
     def publish(self, record: Record) -> Position:
+        producer = self._ready()
         deadline = time.monotonic() + self._timeout_s
-        producer = self._ready(deadline)
         return self._acknowledged(self._send(producer, record), deadline)
 
     def publish_many(self, records: Sequence[Record]) -> list[Position | TodoError]:
-        deadline = time.monotonic() + self._timeout_s
         try:
-            producer = self._ready(deadline)
+            producer = self._ready()
         except LogUnavailable as ex:
             return [ex for _ in records]
+        deadline = time.monotonic() + self._timeout_s
         sent: list[Any] = []
         for record in records:
             try:
@@ -87,7 +95,7 @@ class KafkaPublisher:
         refresh = connected.client.cluster.request_update()
         refresh.add_callback(lambda _: answered.set()).add_errback(lambda _: answered.set())
         connected.client.wakeup()
-        if not answered.wait(self._timeout_s) or refresh.failed():
+        if not answered.wait(self._connect_timeout_s) or refresh.failed():
             self._failed(connected.producer)
             raise LogUnavailable(f"{self.log}: no metadata") from refresh.exception
         every = connected.client.cluster.partitions_for_topic(self._topic)
@@ -137,9 +145,10 @@ class KafkaPublisher:
             raise LogUnavailable(f"{self.log}: not started, or closed")
         return connected
 
-    def _ready(self, deadline: float) -> Any:
-        """Return the producer once it knows the topic, so that sending never waits for that on top."""
+    def _ready(self) -> Any:
+        """Return the producer once it knows the topic, so that nothing is sent that only waits for that."""
         connected = self._required()
+        deadline = time.monotonic() + self._connect_timeout_s
         while connected.client.cluster.partitions_for_topic(self._topic) is None:
             try:
                 connected.producer.partitions_for(self._topic)

@@ -52,21 +52,32 @@ class LibrdkafkaPublisher:
     The producer is idempotent: a retry writes nothing twice, and five requests may be in flight without losing
     the order of a partition. That matters here, because librdkafka puts one partition into a request. Keys go to
     the same partitions as kafka-python's (murmur2), so that both clients may publish at once. The queue is bounded,
-    and what is queued expires after ``timeout_s``.
+    and what is queued expires after ``timeout_s``. Until a producer has had its first acknowledgement (it needs
+    brokers, and a producer id of theirs) what has expired is sent again, for ``connect_timeout_s``; a probe may take
+    as long.
     """
 
     def __init__(
-        self, brokers: Sequence[str], topic: str, *, timeout_s: float, record_max_bytes: int
+        self,
+        brokers: Sequence[str],
+        topic: str,
+        *,
+        timeout_s: float,
+        connect_timeout_s: float,
+        record_max_bytes: int,
     ) -> None:
         self._brokers = list(brokers)
         self._topic = topic
         self._timeout_s = timeout_s
+        self._connect_timeout_s = connect_timeout_s
         self._record_max_bytes = record_max_bytes
         self._lock = threading.Lock()
         # One thread polls at a time; it serves the others' acknowledgements with its own.
         self._polling = threading.Lock()
         self._producer: Producer | None = None
         self._failing_since: float | None = None
+        # The producer that has had an acknowledgement.
+        self._proven: Producer | None = None
 
     @property
     def log(self) -> str:
@@ -78,18 +89,27 @@ class LibrdkafkaPublisher:
                 self._producer = self._connect()
 
     def publish(self, record: Record) -> Position:
-        deadline = time.monotonic() + self._timeout_s
-        producer = self._required()
-        sent = self._send(producer, record, deadline)
-        self._wait(producer, [sent], deadline)
-        return self._position(producer, sent)
+        result = self.publish_many([record])[0]
+        if isinstance(result, TodoError):
+            raise result
+        return result
 
     def publish_many(self, records: Sequence[Record]) -> list[Position | TodoError]:
+        give_up_at = time.monotonic() + self._connect_timeout_s
+        while True:
+            try:
+                producer = self._required()
+            except LogUnavailable as ex:
+                return [ex for _ in records]
+            results = self._publish_once(producer, records)
+            is_over = producer is self._proven or time.monotonic() >= give_up_at
+            # All again or none, or one would overtake another. If one was written after all it is there twice, and
+            # the worker applies it once.
+            if is_over or not records or not all(isinstance(result, LogUnavailable) for result in results):
+                return results
+
+    def _publish_once(self, producer: Producer, records: Sequence[Record]) -> list[Position | TodoError]:
         deadline = time.monotonic() + self._timeout_s
-        try:
-            producer = self._required()
-        except LogUnavailable as ex:
-            return [ex for _ in records]
         sent: list[_Sent | TodoError] = []
         for record in records:
             try:
@@ -111,7 +131,7 @@ class LibrdkafkaPublisher:
         # Serves what librdkafka wants to say (log lines, a fatal error) while nothing is published.
         producer.poll(0)
         try:
-            topic = producer.list_topics(self._topic, self._timeout_s).topics[self._topic]
+            topic = producer.list_topics(self._topic, self._connect_timeout_s).topics[self._topic]
         except KafkaException as ex:
             raise self._translated(producer, reason(ex)) from ex
         leaderless = [number for number, partition in topic.partitions.items() if partition.leader < 0]
@@ -183,6 +203,7 @@ class LibrdkafkaPublisher:
     def _position(self, producer: Producer, sent: _Sent) -> Position:
         if sent.offset >= 0:
             self._failing_since = None
+            self._proven = producer
             return Position(self.log, sent.partition, sent.offset)
         raise self._translated(producer, sent.error)
 

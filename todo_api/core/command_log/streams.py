@@ -67,7 +67,7 @@ class StreamsPublisher:
         self._partitions = partitions
         self._record_max_bytes = record_max_bytes
         # Worst case: connecting, greeting and the command each take all of theirs.
-        self._redis = connect(redis_url, connect_timeout_s=timeout_s / 5, timeout_s=timeout_s * 2 / 5)
+        self._redis = connect(redis_url, connect_timeout_s=timeout_s, timeout_s=timeout_s)
         self._append = self._redis.register_script(_APPEND)
         self._closed = False
         self._is_closed = False
