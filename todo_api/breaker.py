@@ -5,6 +5,7 @@ it would stall the reads behind it; so after one failure writes are refused at o
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -60,6 +61,7 @@ class GuardedPublisher:
         self._changed = threading.Condition(self._lock)
         self._state = State(Condition.CONNECTING, time.monotonic())
         self._interval_s = probe_interval_s
+        self._acknowledged_at = -math.inf
         self._closing = False
         self._prober: threading.Thread | None = None
 
@@ -104,9 +106,13 @@ class GuardedPublisher:
     def probe(self) -> None:
         """Ask the log; while the breaker is open, say so at once."""
         before = self._admit()
+        began = time.monotonic()
         try:
             self._publisher.probe()
         except LogUnavailable as ex:
+            # On a connection that is busy with records (kafka-python has one) a question may find no room.
+            if self._acknowledged_at > began:
+                return
             self._opened_by(ex, before)
             raise
 
@@ -140,7 +146,8 @@ class GuardedPublisher:
         logger.warning("command log unavailable, refusing writes until it answers: %s", failure)
 
     def _acknowledged(self, before: State) -> None:
-        # PERF: the usual case costs two comparisons and no lock.
+        # PERF: the usual case costs a clock, two comparisons and no lock.
+        self._acknowledged_at = time.monotonic()
         if before.condition is Condition.CLOSED and self._interval_s == self._probe_interval_s:
             return
         with self._lock:

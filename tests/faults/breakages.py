@@ -17,7 +17,7 @@ import redis
 
 from scripts.stack.server import ServerProcess, wait_until
 from tests.faults.fleet import rolling
-from tests.faults.trial import Scene
+from tests.faults.trial import Scene, percentile
 from tests.support.deployment import kill_process
 
 # Kafka's session timeout is 10 s: as long may the partitions of a dead worker lie about.
@@ -134,6 +134,13 @@ def _log_away(scene, take, bring, share):
     if not scene.pace.is_short:
         scene.expect(long <= scene.load.users, f"{long} waited above 1 s")
     scene.notes.append(f"{len(inside)} refused, {long} waited above 1 s, memory {growth_mb:+.0f} MB")
+    reads = list(scene.load.reads)
+    before = sorted(read.took_s for read in reads if read.sent_at < took_at)
+    during = sorted(read.took_s for read in reads if took_at < read.sent_at < back_at)
+    scene.notes.append(
+        f"reads p99 {percentile(before, 0.99):.3f} s before, {percentile(during, 0.99):.3f} s during, "
+        f"{sum(wait > 0.5 for wait in during)} of {len(during)} above 0.5 s"
+    )
 
 
 def postgres_stopped(scene: Scene) -> None:

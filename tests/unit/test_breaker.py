@@ -140,6 +140,16 @@ def test_a_probe_that_fails_opens_it_before_a_write_has_to_wait(publisher, guard
     _wait_for(guarded, Condition.CLOSED)
 
 
+def test_a_record_acknowledged_during_a_probe_is_the_better_answer(publisher, guarded, monkeypatch):
+    def find_no_room() -> None:
+        guarded.publish(RECORD)
+        raise LogUnavailable("busy")
+
+    monkeypatch.setattr(publisher, "probe", find_no_room)
+    guarded.probe()
+    assert guarded.state.condition is Condition.CLOSED
+
+
 def test_a_probe_does_not_wait_for_a_log_that_is_known_to_be_away(publisher):
     guarded = GuardedPublisher(publisher, probe_interval_s=30.0)
     guarded.start()
