@@ -14,7 +14,7 @@ What the application must know of its environ:
   Nothing a proxy sets may be believed unless the proxy drops names with underscores, as nginx does.
 - APPSEC: ``REMOTE_ADDR`` is the address of whoever connected last, not of the client that asks: meinheld keeps
   a pointer into the one buffer of ``inet_ntoa``. ``SERVER_NAME`` and ``SERVER_PORT`` are constants.
-- The path is percent-decoded twice. There is no ``QUERY_STRING`` when the target has none.
+- There is no ``QUERY_STRING`` when the target has none.
 - ``wsgi.input`` holds the whole body, decoded when it was chunked, and ends by itself.
 - An answer to HEAD must have no body; one of more than ``FITS_BYTES`` must have a Content-Length; none may have
   Date, Server or Connection, which meinheld writes (it drops and leaks the first two, and repeats the third).

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Install meinheld with two corrections, into the environment of the Python that runs this.
+"""Install meinheld with three corrections, into the environment of the Python that runs this.
 
     python scripts/meinheld/install.py [constraints.txt]
 
 meinheld has had no release since 2020. This takes the last one (1.0.2), corrects its source, and installs it as
-1.0.2+todo.1. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip.
+1.0.2+todo.2. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 RELEASE: Final = "meinheld==1.0.2"
-VERSION: Final = "1.0.2+todo.1"
+VERSION: Final = "1.0.2+todo.2"
 
 
 class Correction(NamedTuple):
@@ -50,6 +50,8 @@ CORRECTIONS: Final = (
   }
   if (!check_field_name""",
     ),
+    # APPSEC: the path is percent-decoded twice, so that a proxy in front sees another path (/%256detrics) than the API.
+    Correction("meinheld/server/http_request_parser.c", "  slen = urldecode(s0, slen);\n", ""),
     # So that the API can tell, at its start, which of the two it has.
     Correction("setup.py", 'version="1.0.2"', f'version="{VERSION}"'),
 )

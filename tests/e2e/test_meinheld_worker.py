@@ -585,6 +585,15 @@ def test_a_bad_chunk_is_refused_and_the_connection_closed(server, chunk):
     assert received.count(b"HTTP/1.") == 1
 
 
+def test_a_path_is_percent_decoded_once(server):
+    """meinheld as it was released does it twice (scripts/meinheld/install.py)."""
+    with connect(server) as client:
+        client.sendall(b"GET /%65nviron HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert json.loads(read_answer(client)[1])["PATH_INFO"] == "/environ"
+        client.sendall(b"GET /%2565nviron HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert read_answer(client)[1] == b"ok", "a path that the application does not know"
+
+
 def test_the_environ_has_the_traps_that_the_worker_documents(server):
     with connect(server) as first, socket.socket() as second:
         first.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
