@@ -97,12 +97,14 @@ def _command(item: object, user_id: str, key: str | None) -> Command:
 
 
 def _target(item: dict[str, Any]) -> tuple[UUID, tuple[str, ...] | None]:
-    text, condition = item.get("id"), item.get("if_match")
+    text = item.get("id")
     todo_id = parse_todo_id(text) if isinstance(text, str) else None
     if todo_id is None:
         raise _invalid([FieldError("/id", "must be the id of a todo")])
-    if condition is None:
+    if "if_match" not in item:
         return todo_id, None
+    # A null too is refused: it was meant to be a condition.
+    condition = item["if_match"]
     versions = versions_in(condition) if isinstance(condition, str) else None
     if versions is None:
         raise _invalid([FieldError("/if_match", IF_MATCH_FORM)])

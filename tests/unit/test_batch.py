@@ -152,6 +152,12 @@ def test_an_item_may_insist_on_a_version(api):
     assert [command.if_match for command in api.publisher.commands] == [("3-1702",), ("*",), None]
 
 
+def test_a_condition_that_is_null_is_refused_and_not_taken_for_none(api):
+    reply = post(api, [DELETE | {"if_match": None}])
+    assert reply.json["errors"][0]["pointer"] == "/items/0/if_match"
+    assert api.publisher.commands == []
+
+
 def test_if_match_for_the_whole_batch_is_refused(api):
     assert_problem(post(api, [DELETE], if_match="*"), 400, "invalid-header")
     assert api.publisher.records == []
