@@ -27,6 +27,7 @@ _WARM_UP_S: Final = 1
 
 BASELINE: Final = "nginx, file"
 API: Final = "this API"
+_KEPT_OPEN: Final = "nginx, file kept open"
 _RETURN: Final = "nginx, return 200"
 
 
@@ -162,10 +163,23 @@ def bench(processes: int, peers_folder: Path | None) -> Iterator[Bench]:
         bodies = {case.file: _body(api.port, case.target) for case in CASES}
         # In a configuration file, megabytes have no place.
         returned = {CASES[0].file: bodies[CASES[0].file]}
-        nginx = Nginx(nginx_program, started.folder / "nginx", free_port(), processes, bodies, returned)
+        nginx, keeping = (
+            Nginx(
+                nginx_program,
+                started.folder / name,
+                free_port(),
+                processes,
+                bodies,
+                returned,
+                keeps_open=keeps_open,
+            )
+            for name, keeps_open in (("nginx", False), ("nginx-kept-open", True))
+        )
         nginx_process = psutil.Process(started.start(nginx))
+        keeping_process = psutil.Process(started.start(keeping))
         contestants = [
             Contestant(BASELINE, nginx.port, nginx_process, lambda case: f"/{case.file}"),
+            Contestant(_KEPT_OPEN, keeping.port, keeping_process, lambda case: f"/{case.file}"),
             Contestant(
                 _RETURN,
                 nginx.port,

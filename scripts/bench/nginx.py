@@ -28,8 +28,7 @@ http {{
     tcp_nodelay on;
     keepalive_timeout 3600s;
     keepalive_requests 1000000000;
-    open_file_cache max=16 inactive=1h;
-    open_file_cache_valid 1h;
+    {open_file_cache}
     gzip off;
     types {{ }}
     default_type application/json;
@@ -53,9 +52,11 @@ _PIECE_BYTES: Final = 2_000
 class Nginx:
     """nginx with ``processes`` workers. It serves ``files`` (contents by name) at ``/<name>``, and ``returned``
     (likewise) at ``/return/<name>`` by the directive ``return 200``.
+
+    Files are sent as Debian's and nginx's own examples have it: sendfile, and headers in the first packet. With
+    ``keeps_open`` it also keeps them open (``open_file_cache``), which is off unless asked for.
     """
 
-    name = "nginx"
     stop_signal = signal.SIGTERM
     stop_timeout_s = 5.0
 
@@ -67,8 +68,12 @@ class Nginx:
         processes: int,
         files: Mapping[str, bytes],
         returned: Mapping[str, bytes],
+        *,
+        keeps_open: bool,
     ) -> None:
+        self.name = folder.name
         self.port = port
+        self._keeps_open = keeps_open
         self._program = program
         self._folder = folder
         self._processes = processes
@@ -88,6 +93,7 @@ class Nginx:
                 processes=self._processes,
                 folder=self._folder,
                 port=self.port,
+                open_file_cache="open_file_cache max=16 inactive=1h;" if self._keeps_open else "",
                 pieces=pieces,
                 locations=locations,
             )

@@ -61,7 +61,7 @@ def test_the_markdown_table_has_a_heading_a_rule_and_a_row_a_server_of_equal_wid
 
 def test_nginx_returns_a_body_of_any_length_from_pieces_that_fit_its_configuration(tmp_path):
     body = b"[" + b'{"title": "it\'s \\\\ here"},' * 1000 + b"{}]"
-    Nginx(Path("nginx"), tmp_path, 1, 1, {"a.json": body}, {"a.json": body}).prepare()
+    Nginx(Path("nginx"), tmp_path, 1, 1, {"a.json": body}, {"a.json": body}, keeps_open=False).prepare()
     configuration = (tmp_path / "nginx.conf").read_text()
     assert max(map(len, configuration.split("map "))) < 4096
     assert (tmp_path / "files" / "a.json").read_bytes() == body
