@@ -53,6 +53,26 @@ def test_a_topic_that_is_not_there_is_never_made(kafka_bootstrap, publisher):
     wait_until(lambda: _published(made), 20.0, "publishing to the topic made meanwhile")
 
 
+def test_records_appended_together_wake_the_sender_once(kafka_bootstrap, publisher, monkeypatch):
+    topic = f"test-{uuid4().hex[:12]}"
+    ensure_topics([kafka_bootstrap], topic, 4)
+    made = publisher(kafka_bootstrap, topic)
+    made.start()
+    wait_until(lambda: _published(made), 20.0, "the first record")
+    woken_by = []
+    network = made._connected.client._net
+    wakeup = network.wakeup
+
+    def recorded_wakeup():
+        woken_by.append(threading.get_ident())
+        wakeup()
+
+    monkeypatch.setattr(network, "wakeup", recorded_wakeup)
+    positions = made.publish_many([Record(b"key %d" % number, b"value") for number in range(40)])
+    assert {position.partition for position in positions} == {0, 1, 2, 3}
+    assert woken_by.count(threading.get_ident()) == 1
+
+
 def _published(publisher: KafkaPublisher) -> bool:
     try:
         publisher.publish(RECORD)

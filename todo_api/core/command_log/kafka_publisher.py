@@ -62,22 +62,23 @@ class KafkaPublisher:
                 self._connected = self._connect()
 
     def publish(self, record: Record) -> Position:
-        producer = self._ready()
+        connected = self._ready()
         deadline = time.monotonic() + self._timeout_s
-        return self._acknowledged(self._send(producer, record), deadline)
+        return self._acknowledged(self._send(connected.producer, record), deadline)
 
     def publish_many(self, records: Sequence[Record]) -> list[Position | TodoError]:
         try:
-            producer = self._ready()
+            connected = self._ready()
         except LogUnavailable as ex:
             return [ex for _ in records]
         deadline = time.monotonic() + self._timeout_s
         sent: list[Any] = []
-        for record in records:
-            try:
-                sent.append(self._send(producer, record))
-            except TodoError as ex:
-                sent.append(ex)
+        with connected.client.together.appended():
+            for record in records:
+                try:
+                    sent.append(self._send(connected.producer, record))
+                except TodoError as ex:
+                    sent.append(ex)
         results: list[Position | TodoError] = []
         for future in sent:
             try:
@@ -145,7 +146,7 @@ class KafkaPublisher:
             raise LogUnavailable(f"{self.log}: not started, or closed")
         return connected
 
-    def _ready(self) -> Any:
+    def _ready(self) -> _Connected:
         """Return the producer once it knows the topic, so that nothing is sent that only waits for that."""
         connected = self._required()
         deadline = time.monotonic() + self._connect_timeout_s
@@ -159,7 +160,7 @@ class KafkaPublisher:
                 ):
                     self._failed(connected.producer)
                     raise LogUnavailable(f"{self.log}: {ex}") from ex
-        return connected.producer
+        return connected
 
     def _send(self, producer: Any, record: Record) -> Any:
         try:
