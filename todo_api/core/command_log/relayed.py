@@ -1,6 +1,7 @@
 """The command log through the relay of this machine (``todo_api/relay_server.py``): the publisher."""
 
 import socket
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -26,6 +27,8 @@ from todo_api.core.errors import LogUnavailable, RecordTooLarge, TodoError
 # Beside the largest record there is room for the rest of a request.
 _REQUEST_MAX_BYTES: Final = FRAME_MAX_BYTES // 4
 _READ_BYTES: Final = 16_384
+# struct timeval, as the kernel wants it for SO_RCVTIMEO and SO_SNDTIMEO.
+_TIMEVAL: Final = struct.Struct("@ll")
 
 
 class RelayedPublisher:
@@ -53,7 +56,11 @@ class RelayedPublisher:
         self._is_open = True
 
     def publish(self, record: Record) -> Position:
-        result = self.publish_many([record])[0]
+        size = size_of(record)
+        if size > self._record_max_bytes:
+            raise self._too_large(size)
+        deadline = time.monotonic() + self._timeout_s
+        result = self._ask(Request(self._log, deadline, [fields_of(record)]))[0]
         if isinstance(result, TodoError):
             raise result
         return result
@@ -64,7 +71,7 @@ class RelayedPublisher:
         fitting: list[int] = []
         for index, record in enumerate(records):
             size = size_of(record)
-            results.append(RecordTooLarge(f"{size} bytes, at most {self._record_max_bytes}"))
+            results.append(self._too_large(size))
             if size <= self._record_max_bytes:
                 fitting.append(index)
         failure: LogUnavailable | None = None
@@ -89,6 +96,9 @@ class RelayedPublisher:
         while self._idle:
             self._idle.pop().close()
 
+    def _too_large(self, size: int) -> RecordTooLarge:
+        return RecordTooLarge(f"{size} bytes, at most {self._record_max_bytes}")
+
     def _ask(self, request: Request) -> list[Position | TodoError]:
         """Send a request and return what the relay answers. Raises LogUnavailable."""
         if not self._is_open:
@@ -101,7 +111,8 @@ class RelayedPublisher:
             if connection is not None:
                 # Its answer may still come, and must not be taken for that of another request.
                 connection.close()
-            raise LogUnavailable(f"{self.log}: the relay at {self._path}: {ex}") from ex
+            reason = "no answer in time" if isinstance(ex, BlockingIOError) else ex
+            raise LogUnavailable(f"{self.log}: the relay at {self._path}: {reason}") from ex
         self._idle.append(connection)
         return results
 
@@ -114,7 +125,7 @@ class RelayedPublisher:
                 try:
                     connection.sendall(message)
                     return connection
-                except TimeoutError:
+                except BlockingIOError:
                     connection.close()
                     raise
                 except OSError:
@@ -122,7 +133,7 @@ class RelayedPublisher:
                     connection.close()
         connection = socket.socket(socket.AF_UNIX)
         try:
-            connection.settimeout(self._timeout_s)
+            _limit_waits(connection, self._timeout_s)
             connection.connect(self._path)
             connection.sendall(message)
         except BaseException:
@@ -132,20 +143,31 @@ class RelayedPublisher:
 
     def _receive(self, connection: socket.socket, deadline: float) -> Answer:
         data = connection.recv(_READ_BYTES)
-        try:
-            while data:
-                if len(data) >= LENGTH.size:
-                    end = LENGTH.size + LENGTH.unpack_from(data)[0]
-                    if len(data) >= end:
-                        return read_answer(memoryview(data)[LENGTH.size : end])
-                # In parts, which is rare: all of them within the time of one.
-                connection.settimeout(max(deadline - time.monotonic(), 0.001))
-                more = connection.recv(_READ_BYTES)
-                data = data + more if more else b""
-            raise ConnectionError("hung up")
-        finally:
-            if connection.gettimeout() != self._timeout_s:
-                connection.settimeout(self._timeout_s)
+        is_limited = False
+        while data:
+            if len(data) >= LENGTH.size:
+                end = LENGTH.size + LENGTH.unpack_from(data)[0]
+                if len(data) >= end:
+                    if is_limited:
+                        _limit_waits(connection, self._timeout_s)
+                    return read_answer(memoryview(data)[LENGTH.size : end])
+            # In parts, which is rare: all of them within the time of one.
+            _limit_waits(connection, max(deadline - time.monotonic(), 0.001))
+            is_limited = True
+            more = connection.recv(_READ_BYTES)
+            data = data + more if more else b""
+        raise ConnectionError("hung up")
+
+
+def _limit_waits(connection: socket.socket, timeout_s: float) -> None:
+    """Let no call on ``connection`` block for longer; it raises BlockingIOError then.
+
+    PERF: by the kernel. Python's own timeouts ask the kernel whether it would block before each call that does.
+    """
+    seconds, fraction = divmod(timeout_s, 1)
+    limit = _TIMEVAL.pack(int(seconds), int(fraction * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def _parts(records: Sequence[Record], indexes: Sequence[int]) -> Iterator[list[int]]:
