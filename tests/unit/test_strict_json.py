@@ -56,6 +56,8 @@ NOT_JSON = {
     "a name without value": b'{"a"}',
     "a number as name": b"{1:2}",
     "a name twice": b'{"a":1,"a":2}',
+    "a name twice, with texts": b'{"a":"b","c":true,"a":"b"}',
+    "a name twice, its text escaped": b'{"a":"b","a":"\\"c"}',
     "a name twice, one escaped": b'{"a":1,"\\u0061":2}',
     "a name twice, deeper": b'{"b":[{"a":1,"a":1}]}',
     "100,000 brackets": b"[" * 100_000,
