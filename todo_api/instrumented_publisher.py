@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from todo_api import api_metrics as metrics
@@ -86,7 +85,7 @@ class InstrumentedPublisher:
 
 
 def _marked(record: Record, span: Span) -> Record:
-    return replace(record, headers=(*record.headers, *request_headers(current.get()), *span.headers))
+    return Record(record.key, record.value, record.headers + request_headers(current.get()) + span.headers)
 
 
 def _log_published(results: Sequence[Position | TodoError]) -> None:

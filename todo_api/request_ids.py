@@ -14,7 +14,7 @@ def request_id(req: Request) -> str:
     """Return the id of this request: the one in ``X-Request-Id`` if it is well formed, else a new one."""
     known: str | None = req.context.get("request_id")
     if known is None:
-        known = id_of(req.get_header("X-Request-Id"))
+        known = id_of(req.env.get("HTTP_X_REQUEST_ID"))
         req.context["request_id"] = known
     return known
 

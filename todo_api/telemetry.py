@@ -48,6 +48,7 @@ class Telemetry:
         self._read_progress = read_progress
         self._memory = Memory(metrics.METRICS)
         self._progress = _NOTHING_KNOWN
+        self._seen: set[tuple[str, str]] = set()
         self._flushing = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -115,8 +116,10 @@ class Telemetry:
         method = req.method if req.method in _METHODS else "other"
         slot = self._memory.slot
         slot.add(metrics.REQUESTS, route, method, f"{resp.status_code // 100}xx")
-        # Prometheus sees an increase only in what was there before.
-        slot.add(metrics.REQUESTS, route, method, "5xx", amount=0)
+        if (route, method) not in self._seen:
+            # Prometheus sees an increase only in what was there before.
+            slot.add(metrics.REQUESTS, route, method, "5xx", amount=0)
+            self._seen.add((route, method))
         began_at = req.context["began_at"]
         assert began_at is not None
         seconds = time.perf_counter() - began_at

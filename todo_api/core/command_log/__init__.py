@@ -5,7 +5,6 @@ that order. Records with the same key are in the same partition.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -23,8 +22,8 @@ class Position(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+# PERF: as structs these two are made in 0.2 us, as frozen dataclasses in 2; a batch has thousands.
+class Record(msgspec.Struct, frozen=True, gc=False):
     """What a publisher sends. ``key`` decides the partition."""
 
     key: bytes
@@ -32,7 +31,6 @@ class Record:
     headers: Headers = ()
 
 
-# PERF: as a struct it is made in 0.2 us, as a frozen dataclass in 2; a batch has thousands.
 class Message(msgspec.Struct, frozen=True, gc=False):
     """What a consumer reads: the bytes as they are in the log, decodable or not."""
 
