@@ -5,9 +5,11 @@ Each name in ``__all__`` is one of gunicorn's; the command line can still overri
 
 import gc
 import importlib
+import math
 import os
 import signal
 import sys
+import time
 from importlib.metadata import version
 from types import FrameType
 from typing import Any, Final
@@ -45,6 +47,9 @@ __all__ = [
 _SHARED: Final = ("falcon", "psycopg", "psycopg_pool", "redis", "jwt", "msgspec", "ujson", "isal.isal_zlib")
 # What is in flight at the end: a publisher waiting for its last acknowledgement.
 _STOP_TIMEOUT_S: Final = 5.0
+# How long an old worker goes on for new ones that boot. With the rest of its stop it is below 25 s.
+_SUCCESSORS_TIMEOUT_S: Final = 8.0
+_SUCCESSORS_POLL_S: Final = 0.1
 
 
 def _settings() -> Settings:
@@ -97,7 +102,7 @@ def on_starting(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the worker a slot to count in."""
+    """Give the worker a slot of the memory that all of this instance share."""
     worker.memory = server.instance_memory
     worker.slot = server.instance_memory.take(worker)
     if worker.slot is None:
@@ -110,20 +115,34 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Open what the app needs, in the new process, and make it not ready as soon as SIGTERM arrives."""
+    """Open what the app needs, in the new process, and let SIGTERM make it not ready and leave.
+
+    On a reload (HUP) gunicorn sends SIGTERM to the old workers as soon as the new ones are forked, and those need a
+    second to boot: until they serve, the old ones do.
+    """
     app = worker.wsgi
     if worker.slot is not None:
         app.join(worker.memory.view, worker.memory.slots, worker.slot)
     app.start()
+    if worker.slot is not None:
+        worker.memory.serves(worker.slot)
     leave = worker.handle_exit
+    leave_at = math.inf
 
-    def drain_and_leave(number: int, frame: FrameType | None) -> None:
+    def drain_and_leave(_number: int, frame: FrameType | None) -> None:
+        nonlocal leave_at
+        now = time.monotonic()
+        leave_at = min(leave_at, now + _SUCCESSORS_TIMEOUT_S)
+        if worker.slot is not None and worker.memory.is_booting and now < leave_at:
+            signal.setitimer(signal.ITIMER_REAL, _SUCCESSORS_POLL_S)
+            return
         app.drain()
-        leave(number, frame)
+        leave(signal.SIGTERM, frame)
 
     # Replaced on the worker too, for a worker class that installs its handlers later.
     worker.handle_exit = drain_and_leave
     signal.signal(signal.SIGTERM, drain_and_leave)
+    signal.signal(signal.SIGALRM, drain_and_leave)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:

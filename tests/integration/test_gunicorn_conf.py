@@ -161,6 +161,28 @@ def test_sigterm_ends_it_in_order(worker_class, tmp_path):
         assert "Traceback" not in process.output
 
 
+@pytest.mark.parametrize("worker_class", [["--worker-class", "gthread"], []], ids=["gthread", "ours"])
+def test_on_a_reload_the_old_worker_serves_until_the_new_one_does(worker_class, tmp_path):
+    slow = tmp_path / "slow.py"
+    slow.write_text("from wsgi import app")
+    arguments = [*CONFIG, *worker_class, "--pythonpath", f"{ROOT},{tmp_path}", "slow:app"]
+    with GunicornProcess(arguments, tmp_path, ENVIRONMENT).start() as process:
+        [old] = process.worker_pids()
+        slow.write_text("import time; time.sleep(1.5); print('loaded', flush=True); from wsgi import app")
+        process.signal(signal.SIGHUP)
+        wait_until(lambda: old not in process.worker_pids(), 25, "the old worker leaves")
+        new = process.worker_pids()
+        assert send(process, "GET", "/health")[0] == 200
+        output = process.output
+        assert output.index("loaded") < output.index(f"Worker exiting (pid: {old})")
+        # Nobody boots now, so nobody is waited for.
+        began = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - began < 8
+        assert not set(new) & set(process.worker_pids())
+        assert "Traceback" not in output
+
+
 def test_bad_settings_are_one_message_and_no_worker(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-m", "gunicorn", *CONFIG, "wsgi:app"],

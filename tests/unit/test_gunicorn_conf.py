@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 from gunicorn.config import Config
 
+from config.instance_memory import InstanceMemory
+from scripts.stack.server import wait_until
 from tests.support.api import SECRET
 
 ROOT = Path(__file__).parents[2]
@@ -28,10 +30,11 @@ def gunicorn_conf(monkeypatch):
 
 @pytest.fixture
 def sigterm():
-    """Puts the test process's own handler back."""
-    before = signal.getsignal(signal.SIGTERM)
+    """Puts the test process's own handlers back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class App:
@@ -97,6 +100,48 @@ def test_sigterm_makes_it_not_ready_before_the_worker_leaves(gunicorn_conf):
     # A worker class that installs its handlers later takes the same one from the worker.
     worker.handle_exit(signal.SIGTERM, None)
     assert told == ["start", "drain", f"leave {signal.SIGTERM:d}", "drain", f"leave {signal.SIGTERM:d}"]
+
+
+class Master:
+    """What the hooks see of gunicorn's."""
+
+    def __init__(self):
+        self.instance_memory = InstanceMemory(1)
+
+
+def _worker(told):
+    return SimpleNamespace(wsgi=App(told), handle_exit=lambda _number, _frame: told.append("leave"))
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_sigterm_waits_while_another_worker_boots(gunicorn_conf):
+    told: list[str] = []
+    master, old, new = Master(), _worker(told), _worker([])
+    gunicorn_conf.pre_fork(master, old)
+    gunicorn_conf.post_worker_init(old)
+    gunicorn_conf.pre_fork(master, new)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert told == ["join 0 of 18", "start"]
+    master.instance_memory.serves(new.slot)
+    wait_until(lambda: "leave" in told, 10, "it leaves")
+    assert told[2:] == ["drain", "leave"]
+
+
+@pytest.mark.usefixtures("sigterm")
+@pytest.mark.parametrize("patience_s", [0.0, 60.0])
+def test_sigterm_does_not_wait_for_a_worker_that_died_or_boots_too_long(
+    gunicorn_conf, monkeypatch, patience_s
+):
+    told: list[str] = []
+    master, old, new = Master(), _worker(told), _worker([])
+    monkeypatch.setattr(gunicorn_conf, "_SUCCESSORS_TIMEOUT_S", patience_s)
+    gunicorn_conf.pre_fork(master, old)
+    gunicorn_conf.post_worker_init(old)
+    gunicorn_conf.pre_fork(master, new)
+    if patience_s > 0:
+        gunicorn_conf.child_exit(master, new)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert told[2:] == ["drain", "leave"]
 
 
 def test_what_was_opened_is_closed_at_the_exit(gunicorn_conf):
