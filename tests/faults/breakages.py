@@ -7,12 +7,13 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+import psycopg
 import redis
 
 from scripts.stack.server import ServerProcess, wait_until
@@ -23,6 +24,8 @@ from tests.support.deployment import kill_process
 # Kafka's session timeout is 10 s: as long may the partitions of a dead worker lie about.
 SESSION_S: Final = 10.0
 STOPPED_S: Final = 25.0
+# By the load and by the observers.
+_LISTS_READ: Final = 2
 
 
 def nothing(scene: Scene) -> None:
@@ -219,10 +222,33 @@ def redis_stopped(scene: Scene) -> None:
 
 
 def redis_flushed(scene: Scene) -> None:
-    """FLUSHALL every second."""
-    with redis.Redis.from_url(scene.fleet.servers.valkey.url) as client:
-        seconds = max(1, round(scene.pace.seconds))
-        rolling(scene.pace.seconds, seconds, lambda _: client.flushall(), scene.load.go_on)
+    """FLUSHALL every second: what is filled again must not be asked for by everybody at once."""
+    seconds = max(1, round(scene.pace.seconds))
+    with redis.Redis.from_url(scene.fleet.servers.valkey.url) as client, _list_queries(scene) as queries:
+        scene.go_on(1 / 2)
+        before = queries()
+        rolling(seconds, seconds, lambda _: client.flushall(), scene.load.go_on)
+        during = queries() - before
+    # The writes of the load move the generation, so lists are asked for all the time.
+    usual = before / (scene.pace.seconds / 2)
+    most = seconds * (1.5 * usual + len(scene.fleet.instances) * _LISTS_READ)
+    scene.notes.append(f"list queries {usual:.1f}/s before, {during / seconds:.1f}/s during")
+    scene.expect(during <= most, f"{during} list queries in {seconds} flushes, at most {most:.0f}")
+
+
+@contextmanager
+def _list_queries(scene: Scene) -> Iterator[Callable[[], int]]:
+    """Yield a function that says how many list queries PostgreSQL was asked since; it writes them down for that."""
+    log = scene.fleet.servers.folder / "postgres.out"
+    with psycopg.connect(scene.fleet.servers.postgres.url, autocommit=True) as connection:
+        connection.execute("alter system set log_statement = 'all'")
+        connection.execute("select pg_reload_conf()")
+        begin = log.stat().st_size
+        try:
+            yield lambda: log.read_bytes()[begin:].count(b"newest as materialized (")
+        finally:
+            connection.execute("alter system reset log_statement")
+            connection.execute("select pg_reload_conf()")
 
 
 def redis_restored(scene: Scene) -> None:

@@ -140,7 +140,10 @@ class Fleet:
 
     def starters(self) -> list[Callable[[], None]]:
         """Return what starts each process and server, in no order."""
-        ours = [*(worker.start for worker in self.workers), *(api.launch for api in self.instances)]
+        ours: list[Callable[[], None]] = [
+            *(worker.start for worker in self.workers),
+            *(api.launch for api in self.instances),
+        ]
         return [*ours, *self.servers.starters()]
 
     def stop(self) -> None:

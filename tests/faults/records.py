@@ -19,7 +19,11 @@ from todo_api.core.command_log.connect import dead_letters_topic, make_publisher
 from todo_api.core.command_log.reader import LogReader, make_reader
 
 POISON_COUNT: Final = 100
+POISON_RUN: Final = 1_000
 _BATCH: Final = 200
+_ALARM: Final = '"worker.partition_stopped"'
+# DLQ_LIMIT as it is by default.
+_LIMIT: Final = 100
 
 
 def _poisons() -> list[bytes]:
@@ -65,6 +69,26 @@ def poison(scene: Scene) -> None:
     wait_until(lambda: len(letters()) >= POISON_COUNT, 60, "all of them dead letters")
     scene.expect(letters() == sorted(sent), "the dead letters are not what was sent")
     scene.expect(worker.pid == pid and worker.is_running, "the worker was restarted")
+
+
+def poison_run(scene: Scene) -> None:
+    """A thousand bad records in a row in one partition: the worker stops there and alarms, until somebody decides."""
+    fleet = scene.fleet
+    [worker] = fleet.workers
+    before, alarms = fleet.dead_letters(), worker.output.count(_ALARM)
+    with _publisher(fleet) as publisher:
+        bad = [Record(b"poison", b"no command %d" % number) for number in range(POISON_RUN)]
+        results = publisher.publish_many(bad)
+    scene.expect(not [result for result in results if isinstance(result, Exception)], "not all were appended")
+    wait_until(lambda: worker.output.count(_ALARM) > alarms, 60, "the alarm")
+    scene.go_on()
+    scene.expect(worker.is_running, "the worker is gone")
+    written = fleet.dead_letters() - before
+    scene.expect(written == _LIMIT, f"{written} dead letters before the alarm, not {_LIMIT}")
+    # Here: they may all become dead letters.
+    scene.expect(worker.stop(60) == 0, "the worker did not end with 0")
+    worker.start(DLQ_LIMIT=str(2 * POISON_RUN))
+    wait_until(lambda: fleet.dead_letters() - before == POISON_RUN, 120, "all of them dead letters")
 
 
 def log_read_again(scene: Scene) -> None:

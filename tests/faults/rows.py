@@ -118,6 +118,13 @@ ROWS: Final = [
         dead_letters=records.POISON_COUNT,
     ),
     Row(
+        number="11b",
+        name="a thousand poisons in a row",
+        fault=records.poison_run,
+        bounds=Bounds(reads=_ALL, writes=_ALL),
+        dead_letters=records.POISON_RUN,
+    ),
+    Row(
         number="12",
         name="workers join and leave",
         fault=breakages.workers_come_and_go,

@@ -16,6 +16,8 @@ from tests.support.observer import Observer, visible_after_s
 
 AGREED_S: Final = 60.0
 _RECOVERED_S: Final = 60.0
+# A bound that holds on a busy machine, too.
+_LONG_S: Final = 15.0
 _LISTS: Final = {"": None, "?limit=1": 1, "?limit=100": 100, "?limit=1000": 1000}
 _SHOWN: Final = ("id", "title", "description", "completed", "user_id")
 _ROUNDS: Final = count(1)
@@ -198,8 +200,6 @@ def _broken_bounds(result: Result, pace: Pace) -> list[str]:
     least = {"reads": (result.reads_answered / result.reads, bounds.reads)}
     least["writes"] = (result.acked / result.writes, bounds.writes)
     lines = [f"{name} {is_:.2%} < {must:.2%}" for name, (is_, must) in least.items() if must and is_ < must]
-    if pace.is_short:
-        return lines
     most = {
         "answer": (result.answer_s, bounds.answer_s),
         "read p99": (result.read_p99_s, bounds.read_p99_s),
@@ -209,7 +209,9 @@ def _broken_bounds(result: Result, pace: Pace) -> list[str]:
         "visible": (percentile(result.visible, 1.0), bounds.visible_s),
     }
     for name, (measured, bound) in most.items():
-        if bound is not None and (measured is None or measured > bound):
+        if bound is None or (pace.is_short and bound < _LONG_S):
+            continue
+        if measured is None or measured > bound:
             lines.append(f"{name} {measured} s > {bound} s")
     return lines
 

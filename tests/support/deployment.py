@@ -147,14 +147,14 @@ class WorkerProcess:
         """Whether it has said, since the last start, that it works; a signal before that ends it as it ends anyone."""
         return "worker.start" in self.output[self._output_begins :]
 
-    def start(self) -> None:
-        """Start it and return at once."""
+    def start(self, **settings: str) -> None:
+        """Start it, with these settings besides its own, and return at once."""
         self._output_begins = len(self.output)
         with self._output_path.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "todo_worker"],
                 cwd=self._folder,
-                env=INHERITED | self._env | {"PYTHONUNBUFFERED": "1"},
+                env=INHERITED | self._env | settings | {"PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
