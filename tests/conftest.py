@@ -26,7 +26,9 @@ TEMPLATE = "todo_template"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the fault suite (tests/faults); `make faults` sets them."""
     group = parser.getgroup("faults")
-    group.addoption("--fault-row", help="the number of a row, or 'all'; not given: the short selection")
+    group.addoption(
+        "--fault-row", help="numbers of rows, separated by commas, or 'all'; not given: the short selection"
+    )
     group.addoption("--fault-seconds", type=float, default=2.0, help="how long a fault lasts")
     group.addoption("--fault-rounds", type=int, default=1, help="how often each row is run")
     group.addoption("--fault-writes", type=float, default=50.0, help="writes a second")

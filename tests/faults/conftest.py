@@ -23,11 +23,16 @@ class Fleets:
         self._stack = ExitStack()
         self._fleet: Fleet | None = None
 
-    def get(self, kind: Kind) -> Fleet:
+    def get(self, kind: Kind, *, proxied: bool = False) -> Fleet:
         fleet = self._fleet
-        if fleet is None or fleet.kind != kind or len(fleet.rows()) > _TODOS_MAX:
+        if (
+            fleet is None
+            or fleet.kind != kind
+            or bool(fleet.networks) != proxied
+            or len(fleet.rows()) > _TODOS_MAX
+        ):
             self.close()
-            running = fleet_of(self._folders.mktemp(kind), self._servers, kind)
+            running = fleet_of(self._folders.mktemp(kind), self._servers, kind, proxied=proxied)
             self._fleet = fleet = self._stack.enter_context(running)
         fleet.mend()
         return fleet

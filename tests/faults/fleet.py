@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -16,6 +17,7 @@ from scripts.stack.server import ServerProcess, free_port, wait_until
 from tests.support.deployment import INHERITED, ROOT, Kind, Servers, WorkerProcess, read_rows
 from tests.support.gunicorn import GunicornProcess
 from tests.support.http_client import LOST, Client
+from tests.support.tcp_proxy import TcpProxy
 from todo_api.core.command_log.connect import DEAD_LETTERS_PARTITIONS, dead_letters_topic, make_consumer
 
 INSTANCES = 2
@@ -28,11 +30,20 @@ class Fleet:
     Each instance has one process, so that every process of the fleet can be asked by itself.
     """
 
-    def __init__(self, folder: Path, servers: Servers, kind: Kind, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        servers: Servers,
+        kind: Kind,
+        env: Mapping[str, str],
+        networks: Mapping[str, TcpProxy] | None = None,
+    ) -> None:
         self.folder = folder
         self.servers = servers
         self.kind = kind
         self.env = dict(env)
+        self.networks = dict(networks or {})
+        """What is between our processes and PostgreSQL, and Redis, by their names; empty when nothing is."""
         self.workers: list[WorkerProcess] = []
         self.instances = [self._instance(number) for number in range(INSTANCES)]
         self._nginx: ServerProcess | None = None
@@ -124,6 +135,8 @@ class Fleet:
 
     def mend(self) -> None:
         """Make everything run, answer and be ready, whatever was done to it."""
+        for network in self.networks.values():
+            network.heal()
         self.servers.mend()
         self.remove_workers()
         self.start()
@@ -158,11 +171,17 @@ class Fleet:
 
 
 @contextmanager
-def fleet_of(folder: Path, servers: Servers, kind: Kind) -> Iterator[Fleet]:
-    """Yield a running fleet on an empty database, cache and log."""
+def fleet_of(folder: Path, servers: Servers, kind: Kind, *, proxied: bool = False) -> Iterator[Fleet]:
+    """Yield a running fleet on an empty database, cache and log; ``proxied`` with networks to disturb."""
     with ExitStack() as stack:
-        env = stack.enter_context(servers.settings(kind))
-        fleet = Fleet(folder, servers, kind, env)
+        env = dict(stack.enter_context(servers.settings(kind)))
+        networks: dict[str, TcpProxy] = {}
+        for name in ("DATABASE_URL", "REDIS_URL") if proxied else ():
+            port = urlsplit(env[name]).port
+            assert port is not None
+            networks[name] = stack.enter_context(TcpProxy(port))
+            env[name] = env[name].replace(f":{port}", f":{networks[name].port}")
+        fleet = Fleet(folder, servers, kind, env, networks)
         stack.callback(fleet.stop)
         fleet.start()
         fleet.mend()

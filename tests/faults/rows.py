@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.faults import breakages, records, traffic
+from tests.faults import breakages, networks, records, traffic
 from tests.faults.trial import Bounds, Row
 
 _ALL: Final = 1.0
@@ -103,6 +103,21 @@ ROWS: Final = [
         fault=breakages.redis_frozen,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, read_p99_s=1, visible_p99_s=2),
         kinds=("kafka",),
+    ),
+    Row(
+        number="9",
+        name="PostgreSQL, then Redis, 200 ms away",
+        fault=networks.delayed,
+        bounds=Bounds(reads=_NEARLY_ALL, writes=_NEARLY_ALL, answer_s=3),
+        proxied=True,
+    ),
+    Row(
+        number="9b",
+        name="answers cut of PostgreSQL, then Redis",
+        fault=networks.cut,
+        bounds=Bounds(reads=_NEARLY_ALL, writes=_NEARLY_ALL, answer_s=3, recover_s=15),
+        kinds=("kafka",),
+        proxied=True,
     ),
     Row(
         number="10",

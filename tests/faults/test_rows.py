@@ -15,7 +15,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # One kind after the other, so that a fleet serves many rows.
     for kind in ("kafka", "streams"):
         for row in ROWS:
-            is_chosen = kind in row.short if chosen is None else chosen in ("all", row.number)
+            is_chosen = (
+                kind in row.short if chosen is None else chosen == "all" or row.number in chosen.split(",")
+            )
             if is_chosen and kind in row.kinds:
                 marks = [pytest.mark.kafka] if kind == "kafka" else []
                 cases.append(pytest.param(row, kind, id=f"row {row.number}, {row.name}, {kind}", marks=marks))
@@ -28,7 +30,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.mark.timeout(900)
 def test_nothing_accepted_is_lost_or_changed(row, kind, fleets, pace, results, request):
     for _ in range(request.config.getoption("fault_rounds")):
-        result = run(row, fleets.get(kind), pace)
+        result = run(row, fleets.get(kind, proxied=row.proxied), pace)
         results.append(result)
         assert not result.faults, "\n".join(line for lines in result.faults.values() for line in lines)
         assert not result.broken, "\n".join(result.broken)

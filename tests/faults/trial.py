@@ -86,6 +86,7 @@ class Row:
     short: tuple[Kind, ...] = ()
     reads_per_s: float = 10.0
     dead_letters: int = 0
+    proxied: bool = False
 
 
 @dataclass(slots=True)

@@ -1,0 +1,89 @@
+"""A TCP proxy that delays and cuts: what a network does to a connection, and stopping a process does not."""
+
+import asyncio
+import threading
+from types import TracebackType
+from typing import Final, Self
+
+from scripts.stack.server import free_port
+
+_READ_BYTES: Final = 65_536
+
+
+class TcpProxy:
+    """Passes bytes on between ``port`` and ``target_port``, both on 127.0.0.1. Use it as a context manager.
+
+    ``delay_s`` is what each piece of data is late by, in either direction. While ``is_cutting``, every connection
+    is reset in the middle of the next answer.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self.port = free_port()
+        self.delay_s = 0.0
+        self.is_cutting = False
+        self.cuts = 0
+        """How many answers were cut."""
+        self._target_port = target_port
+        self._loop = asyncio.new_event_loop()
+        self._listens = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"proxy-{self.port}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._listens.wait(10), "the proxy does not listen"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, ex: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def heal(self) -> None:
+        """Pass everything on at once."""
+        self.delay_s, self.is_cutting = 0.0, False
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
+        self._listens.set()
+        self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        # Once round, for them to see it.
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        try:
+            server, to_server = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            to_client.transport.abort()
+            return
+        try:
+            pumps = [self._pump(client, to_server), self._pump(server, to_client, is_answer=True)]
+            _, others = await asyncio.wait(
+                [asyncio.ensure_future(pump) for pump in pumps], return_when=asyncio.FIRST_COMPLETED
+            )
+            for other in others:
+                other.cancel()
+        finally:
+            to_client.transport.abort()
+            to_server.transport.abort()
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool = False
+    ) -> None:
+        try:
+            while data := await reader.read(_READ_BYTES):
+                if self.delay_s > 0:
+                    await asyncio.sleep(self.delay_s)
+                is_cut = is_answer and self.is_cutting
+                writer.write(data[: len(data) // 2] if is_cut else data)
+                await writer.drain()
+                if is_cut:
+                    self.cuts += 1
+                    # Time to arrive: a reset overtakes what is still on its way.
+                    await asyncio.sleep(0.01)
+                    return
+        except OSError:
+            return
