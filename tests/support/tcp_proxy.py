@@ -1,6 +1,8 @@
 """A TCP proxy that delays and cuts: what a network does to a connection, and stopping a process does not."""
 
 import asyncio
+import socket
+import struct
 import threading
 from types import TracebackType
 from typing import Final, Self
@@ -8,6 +10,7 @@ from typing import Final, Self
 from scripts.stack.server import free_port
 
 _READ_BYTES: Final = 65_536
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 class TcpProxy:
@@ -24,9 +27,12 @@ class TcpProxy:
         self.cuts = 0
         """How many answers were cut."""
         self._target_port = target_port
-        self._loop = asyncio.new_event_loop()
         self._listens = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"proxy-{self.port}", daemon=True)
+        self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._run()), name=f"proxy-{self.port}", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -36,22 +42,20 @@ class TcpProxy:
     def __exit__(
         self, kind: type[BaseException] | None, ex: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
     def heal(self) -> None:
         """Pass everything on at once."""
         self.delay_s, self.is_cutting = 0.0, False
 
-    def _run(self) -> None:
-        self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self._listens.set()
-        self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        # Once round, for them to see it.
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
+        await self._stop.wait()
+        server.close()
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         try:
@@ -67,8 +71,10 @@ class TcpProxy:
             for other in others:
                 other.cancel()
         finally:
-            to_client.transport.abort()
-            to_server.transport.abort()
+            for writer in (to_client, to_server):
+                # Reset, not closed in order.
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                writer.transport.abort()
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool = False
