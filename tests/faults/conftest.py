@@ -15,7 +15,10 @@ _TODOS_MAX = 5_000
 
 
 class Fleets:
-    """Hands out a fleet of the kind asked for: the running one, unless it is of another kind or has grown large."""
+    """Hands out a fleet of the kind asked for: the running one, unless it is another kind or its log is no longer good.
+
+    That is when it is large, or when there is poison in it, which would be poison again where a row reads it again.
+    """
 
     def __init__(self, tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> None:
         self._folders = tmp_path_factory
@@ -30,6 +33,7 @@ class Fleets:
             or fleet.kind != kind
             or bool(fleet.networks) != proxied
             or len(fleet.rows()) > _TODOS_MAX
+            or fleet.dead_letters() > 0
         ):
             self.close()
             running = fleet_of(self._folders.mktemp(kind), self._servers, kind, proxied=proxied)

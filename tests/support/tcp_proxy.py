@@ -70,6 +70,9 @@ class TcpProxy:
             )
             for other in others:
                 other.cancel()
+        except asyncio.CancelledError:
+            # The loop ends, and asyncio would report each connection as a mistake.
+            return
         finally:
             for writer in (to_client, to_server):
                 # Reset, not closed in order.
