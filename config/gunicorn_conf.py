@@ -47,8 +47,8 @@ __all__ = [
 _SHARED: Final = ("falcon", "psycopg", "psycopg_pool", "redis", "jwt", "msgspec", "ujson", "isal.isal_zlib")
 # What is in flight at the end: a publisher waiting for its last acknowledgement.
 _STOP_TIMEOUT_S: Final = 5.0
-# How long an old worker goes on for new ones that boot. That is a reload, for which no orchestrator waits; a stop of the
-# whole instance meets this only while it boots.
+# How long an old worker goes on for new ones that boot. That is a reload, for which no orchestrator waits; a stop
+# of the whole instance meets this only while it boots.
 _SUCCESSORS_TIMEOUT_S: Final = 8.0
 _SUCCESSORS_POLL_S: Final = 0.1
 
