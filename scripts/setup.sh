@@ -64,7 +64,7 @@ install() { # <extras>
 
 case ${1-} in
 run)
-    install jwks,stack
+    install jwks,stack,client
     ;;
 test)
     packages=
@@ -84,13 +84,13 @@ test)
         version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
         system_packages "meinheld is built with Python's headers." "$version-dev"
     fi
-    install jwks,librdkafka,stack,test
+    install jwks,librdkafka,stack,client,test
     ;;
 lock)
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     make_venv "$folder/venv"
-    MEINHELD_NOGREEN=1 "$folder/venv/bin/pip" install -q ".[jwks,librdkafka,meinheld,stack,test]"
+    MEINHELD_NOGREEN=1 "$folder/venv/bin/pip" install -q ".[jwks,librdkafka,meinheld,stack,client,test]"
     {
         echo "# Every version we run and test with. Made by \`make lock\`, read by \`make\` and by the image."
         "$folder/venv/bin/pip" freeze --exclude todo-api

@@ -33,7 +33,7 @@ FILE = re.compile(rf"({'|'.join(FOLDERS)})/[\w./-]*|[\w.-]+\.(cfg|md|py|sh|sql|s
 # Named as a form, not as a file.
 FORMS = {"NNNN.name.sql"}
 # What a reader has without us. Everything else must come with the project.
-SYSTEM_COMMANDS = {"curl", "make", "pip", "python3"}
+SYSTEM_COMMANDS = {"chmod", "curl", "make", "pip", "python3"}
 SHELL_WORDS = {".", "cd", "echo", "export"}
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

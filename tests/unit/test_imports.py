@@ -26,6 +26,7 @@ assert not loaded, loaded
         ("todo_api.app", {"gunicorn", "meinheld", "kafka", "scripts"}),
         ("config.settings", {"falcon", "psycopg", "redis", "kafka", "todo_api", "todo_worker"}),
         ("todo_api.core.command_log.connect", {"kafka", "redis", "falcon"}),
+        ("todo_api.client", {"falcon", "gunicorn", "psycopg", "redis", "kafka", "jwt", "msgspec", "config"}),
         ("scripts.cli", {"falcon", "psycopg", "redis", "kafka"}),
     ],
 )
