@@ -25,7 +25,7 @@ NOT_RUN = {
     "make": "runs this very suite, or `todo up` (test_todo_up.py); its targets are checked in unit/test_docs.py",
     "python3 -m venv": "what scripts/setup.sh does before any test runs",
     ". .venv/bin/activate": "likewise; the tests run in that environment",
-    "export MEINHELD_NOGREEN": "likewise",
+    "python scripts/meinheld/install.py": "likewise",
     "pip install": "likewise; that an index serves this project is for a release to see",
     "todo topics": "needs Kafka: run for every deployment on it (test_main_job.py)",
     "gunicorn wsgi:app": "stays; it is what answers here, and what every end-to-end test starts",
