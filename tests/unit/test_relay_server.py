@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from scripts.stack.server import wait_until
+from todo_api import relay_server
 from todo_api.core.command_log import Position
 from todo_api.core.command_log.relay_wire import LENGTH, Request, frame, read_answer, results_of
 from todo_api.core.errors import LogUnavailable
@@ -23,6 +24,7 @@ class SlowLog:
 
     def __init__(self):
         self.batches = []
+        self.probes = 0
         self.go_on = threading.Event()
 
     def publish_many(self, records):
@@ -33,6 +35,9 @@ class SlowLog:
             LogUnavailable("no room") if record.value == b"bad" else Position(self.log, 3, len(self.batches))
             for record in records
         ]
+
+    def probe(self):
+        self.probes += 1
 
 
 @pytest.fixture
@@ -66,6 +71,16 @@ def asking(path, log, value):
         yield connection
 
 
+def probed(path, log):
+    """Probe through the relay; return how often the log itself was probed by then."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(str(path))
+        connection.sendall(frame(Request(log.log, time.monotonic() + 60, [])))
+        assert answer(connection, log) == []
+    return log.probes
+
+
 def answer(connection, log):
     data = connection.recv(1_000)
     return results_of(read_answer(memoryview(data)[LENGTH.size :]), log.log)
@@ -87,3 +102,21 @@ def test_what_comes_while_a_batch_is_on_its_way_goes_together_in_the_next(log, p
     # To each its own.
     assert [str(failure) for failure in answers.pop(b"bad")] == ["no room"]
     assert answers == {value: [Position(log.log, 3, 2)] for value in (b"1", b"2", b"3")}
+
+
+def test_a_log_known_to_be_good_is_not_probed_by_every_process(log, path, monkeypatch):
+    monkeypatch.setattr(relay_server, "_GOOD_FOR_S", 3600.0)
+    log.go_on.set()
+    with asking(path, log, b"0") as connection:
+        answer(connection, log)
+    assert probed(path, log) == 0
+    # A record that the log did not take puts an end to that.
+    with asking(path, log, b"bad") as connection:
+        answer(connection, log)
+    assert probed(path, log) == 1
+    assert probed(path, log) == 1
+
+
+def test_what_was_known_of_the_log_is_asked_again_after_a_while(log, path, monkeypatch):
+    monkeypatch.setattr(relay_server, "_GOOD_FOR_S", 0.0)
+    assert [probed(path, log), probed(path, log)] == [1, 2]
