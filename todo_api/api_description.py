@@ -315,6 +315,34 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
             304: _UNCHANGED,
         },
     ),
+    ("GET", "/docs"): Operation(
+        summary="This description, to read and to try",
+        tag="service",
+        parameters=(_IF_NONE_MATCH,),
+        answers={
+            200: Answer(
+                description="The page.",
+                content={_HTML: _STRING},
+                headers=("ETag", "X-Request-Id"),
+                sometimes=("Content-Encoding",),
+            ),
+            304: _UNCHANGED,
+        },
+    ),
+    ("GET", "/status"): Operation(
+        summary="The status page, for people",
+        tag="service",
+        parameters=(_IF_NONE_MATCH,),
+        answers={
+            200: Answer(
+                description="The page.",
+                content={_HTML: _STRING},
+                headers=("ETag", "X-Request-Id"),
+                sometimes=("Content-Encoding",),
+            ),
+            304: _UNCHANGED,
+        },
+    ),
     ("GET", "/assets/{name}"): Operation(
         summary="A file of the pages",
         tag="service",

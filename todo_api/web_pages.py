@@ -22,7 +22,7 @@ _TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_PAGES: Final = {"/": "todos.html"}
+_PAGES: Final = {"/": "todos.html", "/docs": "docs.html", "/status": "status.html"}
 # APPSEC: a page holds a token of its user, so it runs no script but ours, loads nothing from elsewhere, sends nothing
 # elsewhere, cannot be framed, and no text can become markup or script (trusted types). Nothing inline is allowed.
 _POLICY: Final = "; ".join(
@@ -39,8 +39,20 @@ _POLICY: Final = "; ".join(
         "trusted-types 'none'",
     )
 )
+# Swagger UI makes its own markup and styles, and brings its pictures with it. It still loads nothing from elsewhere.
+_DOCS_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
 _PAGE_HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
@@ -74,6 +86,7 @@ class WebFile(NamedTuple):
         }
         if ending == ".html":
             headers |= _PAGE_HEADERS
+            headers["Content-Security-Policy"] = _DOCS_POLICY if name == "docs.html" else _POLICY
         return cls(_TYPES[ending], body, compressed if len(compressed) < len(body) else None, headers, etag)
 
     def answer(self, req: Request, resp: Response) -> None:
@@ -131,5 +144,6 @@ def _read(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
     for entry in folder.iterdir():
         if entry.is_dir():
             yield from _read(entry, f"{prefix}{entry.name}/")
-        else:
+        # What stands beside the files of others (licences, where they are from) is not served.
+        elif entry.name[entry.name.rfind(".") :] in _TYPES:
             yield prefix + entry.name, entry.read_bytes()

@@ -165,6 +165,13 @@ EXAMPLES: dict[tuple[str, str, int], list[Example]] = {
     ("GET", "/status.json", 200): [anonymous("GET", "/status.json")],
     ("GET", "/", 200): [anonymous("GET", "/"), lambda api: api.get("/", accept_encoding="gzip")],
     ("GET", "/", 304): [again("/")],
+    ("GET", "/docs", 200): [anonymous("GET", "/docs"), lambda api: api.get("/docs", accept_encoding="gzip")],
+    ("GET", "/docs", 304): [again("/docs")],
+    ("GET", "/status", 200): [
+        anonymous("GET", "/status"),
+        lambda api: api.get("/status", accept_encoding="gzip"),
+    ],
+    ("GET", "/status", 304): [again("/status")],
     ("GET", "/assets/{name}", 200): [
         anonymous("GET", "/assets/todos.js"),
         anonymous("GET", "/assets/icon.svg"),

@@ -10,7 +10,8 @@ from tests.support.api import Api, assert_problem
 
 WEB = {file.name: file for file in (files("todo_api") / "web").iterdir() if file.is_file()}
 TEXTS = {name: file.read_text() for name, file in WEB.items()}
-PAGES = {"/": "todos.html"}
+PAGES = {"/": "todos.html", "/docs": "docs.html", "/status": "status.html"}
+OTHERS = {"/assets/vendor/swagger-ui/swagger-ui-bundle.js", "/assets/vendor/swagger-ui/swagger-ui.css"}
 PATHS = [*PAGES, *(f"/assets/{name}" for name in WEB if not name.endswith(".html"))]
 
 each_path = pytest.mark.parametrize("path", PATHS)
@@ -70,6 +71,12 @@ def test_a_file_says_what_it_is(api, name, content_type):
     assert api.get(f"/assets/{name}").headers["content-type"] == content_type
 
 
+@pytest.mark.parametrize("path", sorted(OTHERS))
+def test_files_of_others_are_served_and_what_stands_beside_them_is_not(api, path):
+    assert api.get(path).status_code == 200
+    assert_problem(api.get(path.rpartition("/")[0] + "/LICENSE"), 404, "not-found")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_may_only_do_what_it_needs(api, page):
     answer = api.get(page)
@@ -79,7 +86,9 @@ def test_a_page_may_only_do_what_it_needs(api, page):
 
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert policy["default-src"] == policy["form-action"] == policy["frame-ancestors"] == "'none'"
-    assert {policy[name] for name in ("script-src", "style-src", "connect-src")} == {"'self'"}
+    assert policy["script-src"] == policy["connect-src"] == "'self'"
+    # Swagger UI writes styles of its own.
+    assert policy["style-src"] == ("'self' 'unsafe-inline'" if page == "/docs" else "'self'")
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
@@ -97,7 +106,7 @@ def test_a_file_refers_only_to_files_that_are_there(name):
     text = TEXTS[name]
     found = {path.removeprefix("/assets/") for path in re.findall(r"[\"'](/assets/[^\"']+)[\"']", text)}
     found |= {path.removeprefix("./") for path in re.findall(r'from "(\./[^"]+)"', text)}
-    assert found <= set(WEB)
+    assert {f"/assets/{path}" for path in found} <= {f"/assets/{name}" for name in WEB} | OTHERS
     outside = set(re.findall(r"https?://[^\s\"'`)]+", text)) - {"http://www.w3.org/2000/svg"}
     assert not outside
 
