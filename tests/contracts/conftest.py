@@ -17,6 +17,7 @@ from scripts.stack.valkey import LocalValkey
 from todo_api.breaker import GuardedPublisher
 from todo_api.core.command_log import Consumer, Message, Publisher
 from todo_api.core.command_log.connect import (
+    ACK_TIMEOUT_S,
     KafkaClient,
     Kind,
     make_consumer,
@@ -26,6 +27,7 @@ from todo_api.core.command_log.connect import (
 from todo_api.relay_server import Relay
 
 PARTITIONS = 4
+HEALTHY_TIMEOUT_S = 10.0
 # The adapters: a log, or a client for it, and perhaps the relay in between (publishing only).
 KINDS = [
     pytest.param("kafka-python", marks=pytest.mark.kafka),
@@ -69,6 +71,8 @@ class CommandLog:
             partitions=PARTITIONS,
             redis_url=self.address,
             kafka_client=self.client,
+            # How long a healthy server may take is no contract: this machine may be busy with anything.
+            timeout_s=HEALTHY_TIMEOUT_S if self.process is None else ACK_TIMEOUT_S,
         )
 
     @contextmanager

@@ -26,7 +26,7 @@ pytestmark = [
             ("streams", "kill"),
             ("streams", "freeze"),
             pytest.param("streams relayed", "kill", marks=pytest.mark.slow),
-            ("streams relayed", "freeze"),
+            pytest.param("streams relayed", "freeze", marks=pytest.mark.slow),
             pytest.param("kafka-python relayed", "kill", marks=[_KAFKA, pytest.mark.slow]),
             pytest.param("kafka-python relayed", "freeze", marks=[_KAFKA, pytest.mark.slow]),
             pytest.param("librdkafka relayed", "kill", marks=[_KAFKA, pytest.mark.slow]),
