@@ -148,12 +148,20 @@ def test_behind_a_log_that_hangs_only_the_first_waits(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         relay = RelayProcess(tmp_path, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         relay.start()
-        wait_until(relay.socket.exists, 30.0, "the relay")
-        with pytest.raises(LogUnavailable, match="Timeout"):
-            relay.publisher().publish(RECORD)
-        with pytest.raises(LogUnavailable, match="refused, unavailable for"):
-            relay.publisher().publish(RECORD)
-        relay.close()
+        try:
+            wait_until(lambda: accepts(relay.socket), 30.0, "the relay")
+            with pytest.raises(LogUnavailable, match="Timeout"):
+                relay.publisher().publish(RECORD)
+            with pytest.raises(LogUnavailable, match="refused, unavailable for"):
+                relay.publisher().publish(RECORD)
+        finally:
+            relay.close()
+
+
+def accepts(path):
+    """Say whether somebody listens: the socket is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def test_a_stopped_relay_takes_its_socket_away_and_ends_in_order(relay):
