@@ -21,7 +21,7 @@ pytestmark = [
             pytest.param("kafka-python", "kill", marks=_KAFKA),
             pytest.param("kafka-python", "freeze", marks=_KAFKA),
             # A frozen broker, with a batch in flight, is what clients fail to recover from.
-            pytest.param("librdkafka", "freeze", marks=_KAFKA),
+            pytest.param("librdkafka", "freeze", marks=[_KAFKA, pytest.mark.slow]),
             pytest.param("librdkafka", "kill", marks=[_KAFKA, pytest.mark.slow]),
             ("streams", "kill"),
             ("streams", "freeze"),

@@ -190,7 +190,7 @@ def bodies(draw):
     return bytes(body)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(call=st.sampled_from([("POST", "/todos"), ("PUT", ITEM), ("PATCH", ITEM)]), body=bodies())
 def test_any_body_is_taken_whole_or_refused_as_a_problem(call, body):
     api = Api()
