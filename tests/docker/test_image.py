@@ -12,7 +12,8 @@ from scripts.cli import VERBS
 from scripts.stack.server import free_port, wait_until
 from tests.docker.walk import DOCKERFILE, build, stages
 
-pytestmark = pytest.mark.timeout(300)
+# Most of it is the building, which compiles meinheld and downloads what pip has not kept.
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,12 @@ def todo(image, folder, settings, *arguments):
     )  # fmt: skip
 
 
+def benchmark(image, settings, *arguments):
+    """Let our own client read the list for a second, from a folder that cannot be written, as in the container."""
+    url = f"http://127.0.0.1:{settings['HTTP_PORT']}"
+    return todo(image, "/proc", settings, "bench", "http", url, "1", "2", *arguments)
+
+
 @contextmanager
 def running(image, folder, settings, name):
     output = folder / f"{name}.out"
@@ -69,6 +76,15 @@ def test_it_migrates_serves_applies_and_tells_whether_it_lives(image, settings, 
     ):
         wait_until(lambda: todo(image, tmp_path, settings, "health").returncode == 0, 60, "health")
         assert "MeinheldWorker" in output.read_text()
+        measured = benchmark(image, settings, "--generator", "own")
+        assert measured.returncode == 0, measured.stderr
+        assert "own client" in measured.stdout
+        assert "Only shown: --results names a folder" in measured.stderr
+        refused = benchmark(image, settings, "--results", "/proc/results")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        api_url = f"http://127.0.0.1:{settings['HTTP_PORT']}"
+        seeded = todo(image, tmp_path, settings, "seed", "--http", api_url, "--count", "3")
+        assert seeded.returncode == 0, seeded.stderr
         assert api.poll() is None
         assert worker.poll() is None
     assert (api.returncode, worker.returncode) == (0, 0)
@@ -78,6 +94,22 @@ def test_it_migrates_serves_applies_and_tells_whether_it_lives(image, settings, 
 def test_every_command_of_the_image_is_there(image, settings, tmp_path, verb):
     assert verb in VERBS
     done = todo(image, tmp_path, settings, verb, "--help")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["bench worker", "bench compare", "bench freshness", "bench writes"])
+def test_what_starts_servers_of_its_own_says_that_the_image_has_none(image, tmp_path, command):
+    done = todo(image, tmp_path, {"PATH": str(tmp_path)}, *command.split())
+    assert done.returncode == 1
+    assert "pip install 'todo-api[stack]'; the container image leaves it out" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_spans_can_be_sent(image, tmp_path):
+    done = subprocess.run(
+        [image / "bin" / "python", "-c", "import todo_api.core.otel"],
+        cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 

@@ -10,7 +10,9 @@ import time
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 
+from scripts.cli import main
 from scripts.stack.server import wait_until
 from tests.contracts.conftest import read
 from tests.support.deployment import INHERITED
@@ -170,6 +172,19 @@ def test_a_stopped_relay_takes_its_socket_away_and_ends_in_order(relay):
     assert relay.wait() == 0
     assert not relay.socket.exists()
     assert "relay.stop" in relay.output
+
+
+def test_todo_health_tells_whether_it_listens(relay, monkeypatch):
+    monkeypatch.setenv("PUBLISHER_SOCKET", str(relay.socket))
+    assert CliRunner().invoke(main, ["health", "--relay"]).exit_code == 1
+    relay.start()
+    wait_until(lambda: CliRunner().invoke(main, ["health", "--relay"]).exit_code == 0, 30.0, "the relay")
+    relay.signal(signal.SIGTERM)
+    assert relay.wait() == 0
+    answer = CliRunner().invoke(main, ["health", "--relay"])
+    assert answer.exit_code == 1
+    assert str(relay.socket) in answer.output
+    assert CliRunner().invoke(main, ["health", "--relay", "--url", "http://a/ready"]).exit_code == 2
 
 
 def test_only_its_own_user_may_connect(relay):
