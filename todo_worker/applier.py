@@ -52,7 +52,8 @@ class PartitionBatch:
 
 
 class Applied(NamedTuple):
-    """What a batch did, for logs and metrics."""
+    """What a batch did, for logs and metrics: how many of its commands changed a todo, were rejected, or were there
+    twice (and not rejected). Each command is one of these."""
 
     changed: int
     rejected: int
@@ -118,8 +119,8 @@ class Applier:
                 self._keys.remember(connection, key_slot, outcome.keyed)
             self._write(connection, outcome, now_s)
             self._advance(connection, batches)
-            taken = len(outcome.seen) + len(outcome.keyed)
-        return Applied(len(outcome.changed), len(outcome.rejected), len(commands) - taken)
+        changed, rejected = sum(state.changes for state in outcome.changed.values()), len(outcome.rejected)
+        return Applied(changed, rejected, len(commands) - changed - rejected)
 
     def close(self) -> None:
         if self._connection is not None:

@@ -40,7 +40,7 @@ class WorkerTelemetry:
         self._slot = self._memory.slot
         self._slot.set(metrics.BUILD, version("todo-api"), platform.python_version(), value=1)
         # An increase from nothing is no increase to Prometheus: what alerts ask for is there from the start.
-        for result in ("changed", "rejected", "duplicate"):
+        for result in metrics.RESULTS:
             self._slot.add(metrics.COMMANDS, result, amount=0)
         for reason in ("unavailable", "fence_lost"):
             self._slot.add(metrics.INTERRUPTIONS, reason, amount=0)
@@ -70,10 +70,8 @@ class WorkerTelemetry:
             self._slot.observe(metrics.COMMAND_AGE, values=ages)
         self._slot.observe(metrics.BATCH_COMMANDS, values=(len(issued_at),))
         self._slot.observe(metrics.BATCH_SECONDS, values=(seconds,))
-        self._slot.add(metrics.COMMANDS, "rejected", amount=applied.rejected)
-        self._slot.add(metrics.COMMANDS, "duplicate", amount=applied.duplicates)
-        done = len(issued_at) - applied.rejected - applied.duplicates
-        self._slot.add(metrics.COMMANDS, "changed", amount=done)
+        for result, count in zip(metrics.RESULTS, applied, strict=True):
+            self._slot.add(metrics.COMMANDS, result, amount=count)
         log.debug("applied", extra={"event": "worker.applied", **applied._asdict()})
         if log.isEnabledFor(logging.DEBUG):
             _log_commands(polled, batches)

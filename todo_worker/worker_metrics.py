@@ -4,6 +4,8 @@ from typing import Final
 
 from todo_api.core.metrics import Kind, Metric
 
+# Values of the label of COMMANDS, in the order of ``applier.Applied``.
+RESULTS: Final = ("changed", "rejected", "duplicate")
 COMMANDS: Final = Metric(
     Kind.COUNTER, "todo_worker_commands_total", "Commands that are done with, by what they did", ("result",)
 )

@@ -13,7 +13,7 @@ from todo_api.core.command_log import Position
 from todo_api.core.commands import Command
 from todo_api.core.errors import FenceLost, StoreUnavailable
 from todo_api.core.store import Fate, ReadStore
-from todo_worker.applier import Applier, PartitionBatch, Progress
+from todo_worker.applier import Applied, Applier, PartitionBatch, Progress
 from todo_worker.rings import SEEN, Ring, RingClock
 
 LOG = "test:todo-commands"
@@ -153,6 +153,14 @@ def test_rejected_commands_are_recorded_with_their_place_and_reason(
     )
     found = {(row["source_offset"], row["user_id"], row["reason"]) for row in rows(database_url, "rejected")}
     assert found == {(1, "eve", "not_owner"), (2, "ann", "no_such_todo")}
+
+
+def test_every_command_is_counted_as_changed_rejected_or_there_twice(applier: Applier) -> None:
+    created = create()
+    refused = update(created.todo_id, user="eve", title="mine")
+    changes = [created, update(created.todo_id, title="x"), delete(created.todo_id)]
+    assert applier.apply([batch(*changes, refused, refused, created)]) == Applied(3, 2, 1)
+    assert applier.apply([batch(refused, refused, *changes, start=6)]) == Applied(0, 2, 3)
 
 
 def test_text_of_every_kind_reads_back_exactly(applier: Applier, database_url: str) -> None:

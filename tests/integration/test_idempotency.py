@@ -176,7 +176,7 @@ def test_of_two_workers_with_one_key_at_the_same_moment_the_first_to_commit_wins
         result = pool.submit(workers.apply, second, 1, two)
         wait_until(lambda: waiting(workers, 1), 10, "the second worker waits for the first")
         first.commit()
-        assert result.result(20) == Applied(0, 1, 1)
+        assert result.result(20) == Applied(0, 1, 0)
     assert workers.reasons() == [(1, 0, "idempotency_key_reused")]
     assert workers.titles() == []
 

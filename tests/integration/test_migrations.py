@@ -69,7 +69,7 @@ def test_the_first_release_is_upgraded_with_its_data(old_database_url: str) -> N
         applied = applier.apply(
             [PartitionBatch(0, Progress(3, 0), Progress(8, 0), list(enumerate(commands, 3)))]
         )
-        assert applied == Applied(1, 2, 2)
+        assert applied == Applied(changed=1, rejected=2, duplicates=2)
         assert connection.execute("select title, version from todos").fetchall() == [("changed", 2)]
         reasons = connection.execute("select source_offset, reason from rejected order by 1").fetchall()
         assert reasons == [(6, "no_such_todo"), (7, "not_owner")]
