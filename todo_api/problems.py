@@ -176,9 +176,11 @@ COMMAND_ID_REUSED: Final = ProblemType(
 IDEMPOTENCY_KEY_REUSED: Final = ProblemType(
     422,
     "idempotency-key-reused",
-    "The idempotency key was used before, for another request",
-    "One Idempotency-Key stands for one request: its method, todo, fields and If-Match. The first one counts.",
-    "Send a new request with a new key. Repeat a key only to send the same request again.",
+    "The idempotency key was used before, for another request or too long ago",
+    "One Idempotency-Key stands for one request: its method, todo, fields and If-Match. The first one counts. A create "
+    "is refused, too, when its key made a todo so long ago that the request is forgotten.",
+    "Send a new request with a new key. Repeat a key only to send the same request again, within a day. When a create "
+    "came too late, look at Location: the todo of the first one has that path, unless it was deleted.",
 )
 PRECONDITION_FAILED: Final = ProblemType(
     412,

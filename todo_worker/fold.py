@@ -110,7 +110,7 @@ def fold(
         elif command.kind is Kind.CREATE:
             if state is None:
                 known[command.todo_id] = outcome.changed[command.todo_id] = _created(source, command)
-            # else: created before, perhaps deleted since; a create is once for ever
+            # else: created before, perhaps deleted since; a record that is in the log twice, long apart
         else:
             assert state is not None
             _change(state, source, command)
@@ -126,9 +126,13 @@ def _refusal(command: Command, state: TodoState | None) -> Reason | None:
     # APPSEC: ownership is decided here, on rows locked against every other worker, from the verified token's user.
     if state is not None and state.user_id != command.user_id:
         return Reason.NOT_OWNER
-    if command.kind is not Kind.CREATE and (state is None or not state.exists):
+    if command.kind is Kind.CREATE:
+        # Its key is forgotten and its todo is not: nothing tells any more whether this is the same request, and to
+        # call another one applied would lose it.
+        return Reason.IDEMPOTENCY_KEY_REUSED if state is not None and command.has_idempotency_key else None
+    if state is None or not state.exists:
         return Reason.NO_SUCH_TODO
-    if command.if_match is not None and state is not None and not _is_in_one_of(state, command.if_match):
+    if command.if_match is not None and not _is_in_one_of(state, command.if_match):
         return Reason.PRECONDITION_FAILED
     return None
 

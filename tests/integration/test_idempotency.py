@@ -247,7 +247,7 @@ def is_remembered(workers: Workers, command_id: UUID) -> bool:
 
 
 def test_a_key_is_remembered_for_its_hours_and_then_forgotten_with_its_whole_slot(workers: Workers) -> None:
-    first = keyed(create(), "first")
+    first = keyed(create(title="first"), "first")
     worker = workers.new()
     workers.apply(worker, 0, first)
     hours_each = HOURS / (SLOTS - 1)
@@ -262,6 +262,10 @@ def test_a_key_is_remembered_for_its_hours_and_then_forgotten_with_its_whole_slo
     assert present_slot(workers) == 0
     # With it the one that came when its slot was due; the slot was emptied before the last one was written there.
     assert workers.query("select count(*) from idempotency_keys") == [(2 * SLOTS - 1,)]
+    # A create with it is not said to have been applied: nobody knows whether it is the same one.
+    again = keyed(create(first.todo_id, title="another"), "first")
+    assert workers.apply(worker, 0, again) == Applied(0, 1, 0)
+    assert "another" not in workers.titles()
 
 
 def test_two_workers_that_find_it_is_time_turn_to_the_next_slot_once(workers: Workers) -> None:

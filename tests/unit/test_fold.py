@@ -104,6 +104,14 @@ def test_an_idempotency_key_with_another_payload_is_rejected_and_with_the_same_i
     assert not outcome.seen
 
 
+@pytest.mark.parametrize("state", [alive(), gone()])
+def test_a_create_whose_key_is_forgotten_and_whose_todo_is_not_is_rejected(state: TodoState) -> None:
+    again = keyed(create(IDS[0], title="another"), "k")
+    outcome = fold(at(again, again), {IDS[0]: state}, {})
+    assert reasons(outcome) == [Reason.IDEMPOTENCY_KEY_REUSED] * 2
+    assert not outcome.changed
+
+
 def test_a_key_covers_all_methods_and_todos_of_its_user_and_of_nobody_else() -> None:
     commands = at(
         keyed(create(IDS[0]), "k"),
