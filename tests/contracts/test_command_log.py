@@ -307,3 +307,14 @@ def test_closing_twice_and_closing_what_was_never_used_is_fine(log):
     publisher.close(1.0)
     consumer.close(1.0)
     consumer.close(1.0)
+
+
+def test_a_closed_publisher_appends_nothing(log):
+    publisher, consumer = log.publisher(), log.consumer()
+    partition = publisher.publish(_records(1)[0]).partition
+    publisher.close(1.0)
+    with pytest.raises(LogUnavailable):
+        publisher.publish(_records(1)[0])
+    assert all(isinstance(result, LogUnavailable) for result in publisher.publish_many(_records(2)))
+    read(consumer, 1)
+    assert consumer.end_offsets()[partition] == 1

@@ -70,7 +70,6 @@ class StreamsPublisher:
         self._redis = connect(redis_url, connect_timeout_s=timeout_s, timeout_s=timeout_s)
         self._append = self._redis.register_script(_APPEND)
         self._closed = False
-        self._is_closed = False
 
     @property
     def log(self) -> str:
@@ -104,13 +103,8 @@ class StreamsPublisher:
             arguments += numbers[partition], partition, len(fields), *fields
             appended.append((index, partition))
         try:
-            offsets = self._append(keys, arguments) if appended else []
-        except (RedisError, TypeError, ValueError) as ex:
-            # redis-py stumbles like this when the socket is closed under a call that waits.
-            if not isinstance(ex, RedisError) and not self._is_closed:
-                raise
-            failure = LogUnavailable(f"{self.log}: {ex}")
-            failure.__cause__ = ex
+            offsets = self._appended(keys, arguments) if appended else []
+        except LogUnavailable as failure:
             for index, _ in appended:
                 results[index] = failure
             return results
