@@ -1,5 +1,6 @@
 """The topics on a real Kafka."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -7,20 +8,16 @@ import pytest
 from click.testing import CliRunner
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
+from kafka.net.connection import KafkaConnection
 
 from scripts.cli import main
 from scripts.stack.server import free_port
 from todo_api.core.command_log import Record
 from todo_api.core.command_log.connect import make_dead_letter_publisher
-from todo_api.core.command_log.topics import Topic, TopicUnusable, ensure_topics
+from todo_api.core.command_log.topics import Topic, TopicUnusable, connect_admin, ensure_topics
 from todo_api.core.errors import LogUnavailable, RecordTooLarge
 
-pytestmark = [
-    pytest.mark.kafka,
-    # kafka-python 3.0.12: an admin client that is closed while it opens a connection leaves that socket to the
-    # collector, which then complains in whatever test comes next.
-    pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
@@ -67,6 +64,34 @@ def test_two_at_once_are_safe(kafka_bootstrap, topic):
     for made in zip(*runs, strict=True):
         assert {found.partitions for found in made} <= {1, 2}
         assert sum(found.created for found in made) == 1
+
+
+def test_a_connection_that_is_made_while_its_client_is_closed_is_closed_too(kafka_bootstrap, monkeypatch):
+    admin = connect_admin([kafka_bootstrap], 10.0)
+    making, losing, made = (threading.Event() for _ in range(3))
+    sockets = []
+    make, lose = KafkaConnection.connection_made, KafkaConnection.connection_lost
+
+    def make_while_losing(connection, transport):
+        making.set()
+        assert losing.wait(10.0)
+        sockets.append(transport._sock)
+        make(connection, transport)
+        made.set()
+
+    def lose_after_making(connection, error):
+        losing.set()
+        assert made.wait(10.0)
+        lose(connection, error)
+
+    monkeypatch.setattr(KafkaConnection, "connection_made", make_while_losing)
+    monkeypatch.setattr(KafkaConnection, "connection_lost", lose_after_making)
+    (node,) = admin._manager.cluster.bootstrap_brokers()
+    # A connection can be waited for; this one is only begun.
+    admin._net.run(lambda: [admin._manager.get_connection(node.node_id)])
+    assert making.wait(10.0)
+    admin.close()
+    assert [sock.fileno() for sock in sockets] == [-1]
 
 
 def test_no_broker_is_said_in_time(topic):

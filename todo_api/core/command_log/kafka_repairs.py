@@ -1,4 +1,4 @@
-"""Defects of kafka-python 3.0.12 put right: one bad record, or one short poll, stops a consumer for ever; a leak.
+"""Defects of kafka-python 3.0.12 put right: one bad record, or one short poll, stops a consumer for ever; leaks.
 
 The version is pinned exactly: look at each of these again when it is raised.
 """
@@ -6,13 +6,18 @@ The version is pinned exactly: look at each of these again when it is raised.
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any, SupportsIndex
+from typing import Any, Final, SupportsIndex
+from weakref import WeakKeyDictionary, WeakSet
 
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.future import Future
 from kafka.net.inet import KafkaNetSocket
+from kafka.net.selector import NetworkSelector
 from kafka.record.default_records import DefaultRecordBatch
+
+# The sockets of each client.
+_sockets: Final[WeakKeyDictionary[Any, WeakSet[socket.socket]]] = WeakKeyDictionary()
 
 
 class _AnyText(bytearray):
@@ -34,7 +39,8 @@ def repair() -> None:
         DefaultRecordBatch._read_msg = _read_any_header_name(DefaultRecordBatch._read_msg)
         ConsumerCoordinator.need_rejoin = _join_is_open(ConsumerCoordinator.need_rejoin)
         ConsumerCoordinator.join_group_async = _take_finished_join(ConsumerCoordinator.join_group_async)
-        KafkaNetSocket.sock_connect = _close_after_failure(KafkaNetSocket.sock_connect)
+        KafkaNetSocket.sock_connect = _keep(KafkaNetSocket.sock_connect)
+        NetworkSelector.close = _close_what_is_left(NetworkSelector.close)
 
 
 def _give_up_after_failure(take: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,13 +101,25 @@ async def _pass_on(finished: Any, future: Any) -> None:
         future.failure(finished.exception)
 
 
-def _close_after_failure(sock_connect: Callable[..., Any]) -> Callable[..., Any]:
-    # A refused or timed out connection leaves its socket to the garbage collector, one for every attempt.
+def _keep(sock_connect: Callable[..., Any]) -> Callable[..., Any]:
+    # A refused or timed out connection leaves its socket to the garbage collector, one for every attempt. So does one
+    # that is made, in the client's thread, while another thread closes the client and takes it for closed already.
     async def repaired(self: Any, net: Any, sock: socket.socket, *arguments: Any, **options: Any) -> Any:
+        _sockets.setdefault(net, WeakSet()).add(sock)
         try:
             return await sock_connect(self, net, sock, *arguments, **options)
         except BaseException:
             sock.close()
             raise
+
+    return repaired
+
+
+def _close_what_is_left(close: Callable[..., None]) -> Callable[..., None]:
+    def repaired(self: Any) -> None:
+        close(self)
+        # Its thread has ended.
+        for sock in _sockets.pop(self, ()):
+            sock.close()
 
     return repaired
