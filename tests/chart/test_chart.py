@@ -13,12 +13,15 @@ from helm_python.errors import HelmError
 from config.settings import Settings, load_settings
 from scripts.chart_readme import rows, with_table
 from tests.chart.rendering import CHART, MINIMAL, Object, files, merged, objects, of_kind, pods, validate
+from todo_api.api_description import OPERATIONS
 
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 DEMO = {"demo": {"enabled": True}}
 ROOMY = {"database": {"maxConnections": 1000}}
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+# As in docs/telemetry.md: none of it is for the public.
+NOT_PUBLIC = {"/metrics", "/status", "/status.json"}
 SETTINGS = {spec.metadata["env"] for spec in Settings.__dataclass_fields__.values()}
 
 # Each may be on or off whatever the others are, but for what the chart refuses.
@@ -157,7 +160,7 @@ def test_every_pod_of_ours_gets_settings_that_exist_and_parse(values):
     assert set(config["data"]) <= SETTINGS
     load_settings("worker", config["data"] | {"DATABASE_URL": "postgres://a/b"})
     for _, spec in pods(found):
-        for container in spec["containers"]:
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
             if container["image"].startswith(("todo-api", "registry.example/todo-api")):
                 assert {variable["name"] for variable in container.get("env", [])} <= SETTINGS
 
@@ -195,6 +198,15 @@ REFUSED = [
         "use httpRoute",
     ),
     ({"httpRoute": {"enabled": True}}, "needs httpRoute.parentRefs"),
+    (
+        {"kafka": {"brokers": "a:9092,b:9093"}},
+        "port 9093, and the NetworkPolicy lets out to Kafka on 9092 only",
+    ),
+    (
+        {"auth": {"jwksUrl": "https://login.example/keys", "algorithms": "RS256"}},
+        "to networkPolicy.extraEgress",
+    ),
+    ({"settings": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}}, "to networkPolicy.extraEgress"),
 ]
 
 
@@ -206,8 +218,8 @@ def test_what_cannot_work_is_refused_with_the_fix(values, sentence):
 
 def test_every_refusal_of_the_chart_is_tested():
     refusals = (CHART / "templates" / "validations.yaml").read_text().count("fail ")
-    # worker and api share the one of the budgets; the pools are refused by one.
-    assert refusals == len(REFUSED) - 3
+    # Two sentences each come from one place: about connections, about workers, about budgets.
+    assert refusals == len({sentence for _, sentence in REFUSED}) - 3
 
 
 @pytest.mark.parametrize(
@@ -278,16 +290,87 @@ def test_with_existing_secrets_the_chart_holds_no_credential():
     assert of_kind(objects(MINIMAL), "Secret") == []
 
 
+def backend(route, method, path):
+    """The Service that a gateway sends such a request to: exact first, then the longest prefix, then a method."""
+    found = []
+    for rule in route["spec"]["rules"]:
+        for match in rule["matches"]:
+            wanted = match["path"]["value"]
+            exact = match["path"]["type"] == "Exact"
+            fits = path == wanted if exact else f"{path}/".startswith(f"{wanted}/")
+            if fits and match.get("method", method) == method:
+                found.append(((exact, len(wanted), "method" in match), rule["backendRefs"][0]["name"]))
+    return max(found)[1] if found else None
+
+
 def test_split_reads_and_writes_go_to_pods_of_their_own_by_method():
     found = objects(merged(MINIMAL, ROOMY, SWITCHES["api.split"], SWITCHES["httpRoute"]))
     (route,) = of_kind(found, "HTTPRoute")
-    reads, writes = route["spec"]["rules"]
-    assert {match["method"] for match in reads["matches"]} == {"GET", "HEAD", "OPTIONS"}
     serves = {
         s["metadata"]["name"]: s["spec"]["selector"].get("todo-api/serves") for s in of_kind(found, "Service")
     }
-    assert serves[reads["backendRefs"][0]["name"]] == "reads"
-    assert serves[writes["backendRefs"][0]["name"]] == "writes"
+    for method, path in OPERATIONS:
+        if path not in NOT_PUBLIC:
+            for prefix in ("", "/v1"):
+                wanted = "reads" if method in ("GET", "HEAD", "OPTIONS") else "writes"
+                if prefix + path != "/v1/":
+                    assert serves[backend(route, method, prefix + path)] == wanted, (method, path)
+
+
+def public(found):
+    """Say whether a path reaches the API from outside, by what is there of Ingress and HTTPRoute."""
+    if routes := of_kind(found, "HTTPRoute"):
+        return lambda path: backend(routes[0], "GET", path) is not None
+    (ingress,) = of_kind(found, "Ingress")
+    paths = ingress["spec"]["rules"][0]["http"]["paths"]
+    return lambda path: any(
+        path == one["path"]
+        if one["pathType"] == "Exact"
+        else f"{path}/".startswith(f"{one['path'].rstrip('/')}/")
+        for one in paths
+    )
+
+
+INGRESS: Object = {"ingress": {"enabled": True, "hosts": [{"host": "todo.example"}]}}
+
+
+@pytest.mark.parametrize("door", [SWITCHES["httpRoute"], INGRESS], ids=["httpRoute", "ingress"])
+def test_what_is_for_the_public_is_let_in_and_nothing_else(door):
+    is_public = public(objects(merged(MINIMAL, door)))
+    for _, path in OPERATIONS:
+        assert is_public(path) is (path not in NOT_PUBLIC), path
+        assert is_public(f"/v1{path}") is (path not in (*NOT_PUBLIC, "/")), path
+
+
+def test_an_ingress_that_is_given_its_paths_passes_those_and_the_notes_warn():
+    values = {"ingress": {"enabled": True, "hosts": [{"host": "todo.example", "paths": ["/"]}]}}
+    assert public(objects(merged(MINIMAL, values)))("/metrics")
+    assert "the Ingress passes everything to todo.example" in files(merged(MINIMAL, values))["NOTES.txt"]
+
+
+def test_helm_test_reaches_the_api_where_few_may():
+    values = {"networkPolicy": {"ingressFrom": [{"podSelector": {"matchLabels": {"role": "proxy"}}}]}}
+    found = objects(merged(MINIMAL, values))
+    (policy,) = of_kind(found, "NetworkPolicy", "-api")
+    (test,) = of_kind(found, "Pod", "-test-ready")
+    allowed = [one["podSelector"]["matchLabels"] for one in policy["spec"]["ingress"][0]["from"]]
+    assert {"role": "proxy"} in allowed
+    assert any(labels.items() <= test["metadata"]["labels"].items() for labels in allowed)
+
+
+def test_the_relay_starts_before_the_api_and_ends_after_it():
+    found = objects(merged(MINIMAL, SWITCHES["api.relay"]))
+    (api,) = of_kind(found, "Deployment", "-api")
+    spec = api["spec"]["template"]["spec"]
+    (relay,) = spec["initContainers"]
+    # A sidecar of Kubernetes: the others start once it has started, and it is ended once they have ended.
+    assert relay["restartPolicy"] == "Always"
+    assert relay["startupProbe"]["exec"]["command"] == ["todo", "health", "--relay"]
+    sockets = [
+        next(one["value"] for one in container["env"] if one["name"] == "PUBLISHER_SOCKET")
+        for container in (relay, spec["containers"][0])
+    ]
+    assert len(set(sockets)) == 1
 
 
 def test_a_rollout_takes_no_pod_away_before_another_is_ready_and_lets_the_proxies_forget_it():

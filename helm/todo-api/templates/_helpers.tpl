@@ -155,3 +155,10 @@ topologySpreadConstraints:
   {{- end }}
 {{- end }}
 {{- end -}}
+
+{{/* What anybody may call, below these and at / itself. Not in it: /metrics, /status and /status.json. */}}
+{{- define "todo.publicPaths" -}}
+{{- $paths := list "/todos" "/operations" "/problems" "/openapi.json" "/docs" "/assets" "/health" "/ready" -}}
+{{- range $paths }}{{ $paths = append $paths (printf "/v1%s" .) }}{{ end -}}
+{{- toJson $paths -}}
+{{- end -}}
