@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from xml.etree import ElementTree
 
 from scripts.stack.server import StackError
@@ -29,8 +29,10 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{also_listening}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{also_advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor=1
@@ -58,6 +60,14 @@ def kafka_version() -> str:
     return version
 
 
+class Proxied(NamedTuple):
+    """A second way to a broker, through a proxy: the broker listens on ``port``, and clients that came by this way
+    are told that it is at ``proxy_port``, so that they go on going through the proxy."""
+
+    port: int
+    proxy_port: int
+
+
 class LocalKafka:
     """A ``LocalServer``: broker and controller in one process, on 127.0.0.1 only, data in ``folder``."""
 
@@ -65,10 +75,13 @@ class LocalKafka:
     stop_signal = signal.SIGTERM
     stop_timeout_s = 20.0
 
-    def __init__(self, folder: Path, port: int, controller_port: int) -> None:
+    def __init__(
+        self, folder: Path, port: int, controller_port: int, *, proxied: Proxied | None = None
+    ) -> None:
         self._folder = folder
         self._port = port
         self._controller_port = controller_port
+        self._proxied = proxied
 
     @property
     def bootstrap(self) -> str:
@@ -82,8 +95,15 @@ class LocalKafka:
         fetch_jars(jars_folder())
         data = self._folder / "data"
         data.mkdir(parents=True, exist_ok=True)
+        proxied = self._proxied
         self._properties.write_text(
-            _PROPERTIES.format(port=self._port, controller_port=self._controller_port, data=data)
+            _PROPERTIES.format(
+                port=self._port,
+                controller_port=self._controller_port,
+                data=data,
+                also_listening=f",PROXIED://127.0.0.1:{proxied.port}" if proxied else "",
+                also_advertised=f",PROXIED://127.0.0.1:{proxied.proxy_port}" if proxied else "",
+            )
         )
         meta = data / "meta.properties"
         if not meta.exists():

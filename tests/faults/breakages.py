@@ -18,12 +18,14 @@ import redis
 
 from scripts.stack.server import ServerProcess, wait_until
 from tests.faults.fleet import rolling
-from tests.faults.trial import Scene, percentile
+from tests.faults.trial import Scene
 from tests.support.deployment import kill_process
 
 # Kafka's session timeout is 10 s: as long may the partitions of a dead worker lie about.
 SESSION_S: Final = 10.0
 STOPPED_S: Final = 25.0
+# How many requests a rolling restart must not fail, when there is time for them.
+ROLLED_REQUESTS: Final = 10_000
 # By the load and by the observers.
 _LISTS_READ: Final = 2
 
@@ -68,14 +70,7 @@ def rolling_restart(scene: Scene) -> None:
     def stop_and_start(number: int) -> None:
         nonlocal slowest_s
         instance = scene.fleet.instances[number % len(scene.fleet.instances)]
-        began = time.monotonic()
-        scene.expect(instance.stop(60) == 0, "an instance did not end with 0")
-        slowest_s = max(slowest_s, time.monotonic() - began)
-        # Nobody told nginx before: it finds out. What starts gets requests when it is ready.
-        scene.fleet.balance([other for other in scene.fleet.instances if other is not instance])
-        instance.start()
-        wait_until(partial(scene.fleet.is_ready, instance), 60, "ready")
-        scene.fleet.balance(scene.fleet.instances)
+        slowest_s = max(slowest_s, scene.fleet.restart(instance))
         [worker] = scene.fleet.workers
         began = time.monotonic()
         scene.expect(worker.stop(60) == 0, "a worker did not end with 0")
@@ -89,61 +84,15 @@ def rolling_restart(scene: Scene) -> None:
         instance.signal(signal.SIGHUP)
         wait_until(lambda: not set(instance.worker_pids()) & set(before), 60, "the old process gone")
 
-    rounds = 2 if scene.pace.is_short else 4
-    rolling(scene.pace.seconds / 2, rounds, stop_and_start, scene.load.go_on)
-    rolling(scene.pace.seconds / 2, rounds, reload, scene.load.go_on)
+    began_with, rounds = scene.load.answers, 0
+    least = 2 if scene.pace.is_short else 4
+    while rounds < least or (not scene.pace.is_short and scene.load.answers - began_with < ROLLED_REQUESTS):
+        rolling(scene.pace.seconds / 4, 2, stop_and_start, scene.load.go_on)
+        rolling(scene.pace.seconds / 4, 2, reload, scene.load.go_on)
+        rounds += 2
+    requests = scene.load.answers - began_with
     scene.expect(slowest_s <= STOPPED_S, f"{slowest_s:.1f} s until one was gone")
-    scene.notes.append(f"{rounds} TERM, {rounds} HUP, gone within {slowest_s:.1f} s")
-
-
-def log_stopped(scene: Scene) -> None:
-    _log_away(scene, lambda log: log.stop(), lambda log: log.start(), 1.0)
-
-
-def log_killed(scene: Scene) -> None:
-    _log_away(scene, lambda log: log.kill(), lambda log: log.start(), 1 / 3)
-
-
-def log_frozen(scene: Scene) -> None:
-    _log_away(scene, lambda log: log.freeze(), lambda log: log.resume(), 1.0)
-
-
-def _log_away(scene, take, bring, share):
-    log = scene.fleet.servers.log_process(scene.fleet.kind)
-    memory = scene.fleet.memory_bytes()
-    took_at = time.monotonic()
-    take(log)
-    away_at = time.monotonic()
-    scene.go_on(share)
-    back_at = time.monotonic()
-    bring(log)
-    growth_mb = (scene.fleet.memory_bytes() - memory) / 1e6
-    scene.expect(growth_mb <= 50, f"memory grew by {growth_mb:.0f} MB")
-    inside = [w for w in list(scene.load.ledger.writes) if away_at < w.sent_at and w.answered_at < back_at]
-    acked = [write for write in inside if write.status == 202]
-    scene.expect(not acked, f"{len(acked)} writes acknowledged without a log")
-    # A status of another kind would be an answer of nginx's, or none.
-    others = (
-        {write.status for write in inside}
-        - {202, 503}
-        - {write.status for write in inside if write.outcome == "refused"}
-    )
-    scene.expect(not others, f"answers {others}")
-    waits = [
-        w.took_s for w in list(scene.load.ledger.writes) if w.sent_at > took_at and w.answered_at < back_at
-    ]
-    # The first in each process waits for the log, and whoever queues behind it meanwhile: each user at most once.
-    long = sum(wait > 1.0 for wait in waits)
-    if not scene.pace.is_short:
-        scene.expect(long <= scene.load.users, f"{long} waited above 1 s")
-    scene.notes.append(f"{len(inside)} refused, {long} waited above 1 s, memory {growth_mb:+.0f} MB")
-    reads = list(scene.load.reads)
-    before = sorted(read.took_s for read in reads if read.sent_at < took_at)
-    during = sorted(read.took_s for read in reads if took_at < read.sent_at < back_at)
-    scene.notes.append(
-        f"reads p99 {percentile(before, 0.99):.3f} s before, {percentile(during, 0.99):.3f} s during, "
-        f"{sum(wait > 0.5 for wait in during)} of {len(during)} above 0.5 s"
-    )
+    scene.notes.append(f"{requests:,} requests, {rounds} TERM, {rounds} HUP, gone within {slowest_s:.1f} s")
 
 
 def postgres_stopped(scene: Scene) -> None:
@@ -321,18 +270,6 @@ def redis_hung_and_worker_killed(scene: Scene) -> None:
     scene.go_on(1 / 2)
     worker_killed(scene)
     process.resume()
-
-
-def log_stopped_and_api_rolled(scene: Scene) -> None:
-    log = scene.fleet.servers.log_process(scene.fleet.kind)
-    log.stop()
-    for instance in scene.fleet.instances:
-        instance.stop(60)
-        instance.start()
-        # Ready or not: without the log, reads must be answered.
-        wait_until(partial(scene.fleet.is_ready, instance), 60, "ready")
-    scene.go_on(1 / 2)
-    log.start()
 
 
 def everything_killed(scene: Scene) -> None:

@@ -5,17 +5,17 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.faults.fleet import Fleet, fleet_of
+from tests.faults.fleet import Fleet, Log, fleet_of
 from tests.faults.table import markdown
 from tests.faults.trial import Pace, Result
-from tests.support.deployment import Kind, Servers
+from tests.support.deployment import Servers
 
 RESULTS = pytest.StashKey[list[Result]]()
 _TODOS_MAX = 5_000
 
 
 class Fleets:
-    """Hands out a fleet of the kind asked for: the running one, unless it is another kind or its log is no longer good.
+    """Hands out a fleet as asked for: the running one, unless it is another kind or its log is no longer good.
 
     That is when it is large, or when there is poison in it, which would be poison again where a row reads it again.
     """
@@ -26,17 +26,17 @@ class Fleets:
         self._stack = ExitStack()
         self._fleet: Fleet | None = None
 
-    def get(self, kind: Kind, *, proxied: bool = False) -> Fleet:
+    def get(self, log: Log, *, proxied: bool = False) -> Fleet:
         fleet = self._fleet
         if (
             fleet is None
-            or fleet.kind != kind
+            or fleet.log != log
             or bool(fleet.networks) != proxied
             or len(fleet.rows()) > _TODOS_MAX
             or fleet.dead_letters() > 0
         ):
             self.close()
-            running = fleet_of(self._folders.mktemp(kind), self._servers, kind, proxied=proxied)
+            running = fleet_of(self._folders.mktemp(log), self._servers, log, proxied=proxied)
             self._fleet = fleet = self._stack.enter_context(running)
         fleet.mend()
         return fleet

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import psutil
@@ -20,8 +20,14 @@ from tests.support.http_client import LOST, Client
 from tests.support.tcp_proxy import TcpProxy
 from todo_api.core.command_log.connect import DEAD_LETTERS_PARTITIONS, dead_letters_topic, make_consumer
 
+# The command log, for Kafka by the client.
+Log = Literal["kafka-python", "librdkafka", "streams"]
 INSTANCES = 2
 _HEALED_S = 60.0
+
+
+def kind_of(log: Log) -> Kind:
+    return "streams" if log == "streams" else "kafka"
 
 
 class Fleet:
@@ -34,22 +40,27 @@ class Fleet:
         self,
         folder: Path,
         servers: Servers,
-        kind: Kind,
+        log: Log,
         env: Mapping[str, str],
         networks: Mapping[str, TcpProxy] | None = None,
     ) -> None:
         self.folder = folder
         self.servers = servers
-        self.kind = kind
+        self.log = log
+        self.kind = kind_of(log)
         self.env = dict(env)
         self.networks = dict(networks or {})
-        """What is between our processes and PostgreSQL, and Redis, by their names; empty when nothing is."""
+        """What is between our processes and their servers, by setting; empty when nothing is."""
         self.workers: list[WorkerProcess] = []
         self.instances = [self._instance(number) for number in range(INSTANCES)]
         self._nginx: ServerProcess | None = None
         self._proxy: LocalNginx | None = None
         self.port = free_port()
         self.add_worker()
+
+    def log_network(self) -> TcpProxy:
+        """Return what is between our processes and the server that holds the command log."""
+        return self.networks["KAFKA_BROKERS" if self.kind == "kafka" else "REDIS_URL"]
 
     def _instance(self, number: int) -> GunicornProcess:
         folder = self.folder / f"api{number}"
@@ -100,8 +111,9 @@ class Fleet:
             consumer.close(1.0)
 
     def memory_bytes(self) -> int:
-        """Return the resident memory of the API processes together."""
+        """Return the resident memory of the API processes and the workers together."""
         pids = [pid for instance in self.instances for pid in instance.worker_pids()]
+        pids += [worker.pid for worker in self.workers if worker.is_running]
         return sum(psutil.Process(pid).memory_info().rss for pid in pids)
 
     def start(self) -> None:
@@ -132,6 +144,21 @@ class Fleet:
         assert self._proxy is not None, "not started"
         self._proxy.point_at([instance.port for instance in instances])
         self._nginx.send_signal(signal.SIGHUP)
+
+    def restart(self, instance: GunicornProcess) -> float:
+        """Stop one with SIGTERM, as an orchestrator does, start it, and give it requests when it is ready.
+
+        Return how many seconds it took to be gone.
+        """
+        began = time.monotonic()
+        assert instance.stop(60) == 0, "an instance did not end with 0"
+        gone_s = time.monotonic() - began
+        # Nobody told nginx before: it finds out.
+        self.balance([other for other in self.instances if other is not instance])
+        instance.start()
+        wait_until(partial(self.is_ready, instance), 60, "ready")
+        self.balance(self.instances)
+        return gone_s
 
     def mend(self) -> None:
         """Make everything run, answer and be ready, whatever was done to it."""
@@ -171,17 +198,24 @@ class Fleet:
 
 
 @contextmanager
-def fleet_of(folder: Path, servers: Servers, kind: Kind, *, proxied: bool = False) -> Iterator[Fleet]:
+def fleet_of(folder: Path, servers: Servers, log: Log, *, proxied: bool = False) -> Iterator[Fleet]:
     """Yield a running fleet on an empty database, cache and log; ``proxied`` with networks to disturb."""
     with ExitStack() as stack:
-        env = dict(stack.enter_context(servers.settings(kind)))
+        kind = kind_of(log)
+        env = stack.enter_context(servers.settings(kind))
+        if kind == "kafka":
+            env["KAFKA_CLIENT"] = log
         networks: dict[str, TcpProxy] = {}
         for name in ("DATABASE_URL", "REDIS_URL") if proxied else ():
             port = urlsplit(env[name]).port
             assert port is not None
             networks[name] = stack.enter_context(TcpProxy(port))
             env[name] = env[name].replace(f":{port}", f":{networks[name].port}")
-        fleet = Fleet(folder, servers, kind, env, networks)
+        if proxied and kind == "kafka":
+            way = servers.kafka_proxied
+            networks["KAFKA_BROKERS"] = stack.enter_context(TcpProxy(way.port, way.proxy_port))
+            env["KAFKA_BROKERS"] = f"127.0.0.1:{way.proxy_port}"
+        fleet = Fleet(folder, servers, log, env, networks)
         stack.callback(fleet.stop)
         fleet.start()
         fleet.mend()

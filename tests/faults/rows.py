@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from tests.faults import breakages, networks, records, traffic
-from tests.faults.trial import Bounds, Row
+from tests.faults import breakages, log_outages, networks, records, traffic
+from tests.faults.trial import EVERY_LOG, KAFKA, KAFKA_CLIENTS, Bounds, Row
 
 _ALL: Final = 1.0
 _NEARLY_ALL: Final = 0.999
@@ -25,7 +25,7 @@ ROWS: Final = [
     Row(
         number="2",
         name="API process killed",
-        short=("kafka",),
+        short=("kafka-python",),
         fault=breakages.api_process_killed,
         bounds=Bounds(reads=_NEARLY_ALL),
     ),
@@ -34,26 +34,45 @@ ROWS: Final = [
         name="rolling restart",
         fault=breakages.rolling_restart,
         bounds=Bounds(reads=_ALL, writes=_ALL),
-        reads_per_s=100,
+        reads_per_s=200,
     ),
     Row(
         number="4",
+        logs=EVERY_LOG,
         name="log stopped",
-        fault=breakages.log_stopped,
+        fault=log_outages.stopped,
         bounds=Bounds(reads=_ALL, answer_s=2.0, recover_s=15),
     ),
     Row(
         number="4b",
+        logs=EVERY_LOG,
         name="log frozen",
-        short=("kafka",),
-        fault=breakages.log_frozen,
+        short=("kafka-python",),
+        fault=log_outages.frozen,
         bounds=Bounds(reads=_ALL, answer_s=2.0, recover_s=15),
     ),
     Row(
+        number="4c",
+        name="log behind a black hole",
+        fault=log_outages.swallowed,
+        bounds=Bounds(reads=_ALL, answer_s=2.0, recover_s=15),
+        logs=EVERY_LOG,
+        proxied=True,
+    ),
+    Row(
+        number="4d",
+        name="answers of the log in a black hole",
+        fault=log_outages.answers_swallowed,
+        bounds=Bounds(reads=_ALL, answer_s=2.0, recover_s=15),
+        logs=EVERY_LOG,
+        proxied=True,
+    ),
+    Row(
         number="5",
+        logs=EVERY_LOG,
         name="log killed",
         short=("streams",),
-        fault=breakages.log_killed,
+        fault=log_outages.killed,
         bounds=Bounds(reads=_ALL, answer_s=2.0, recover_s=15),
     ),
     Row(
@@ -70,6 +89,13 @@ ROWS: Final = [
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, recover_s=5),
     ),
     Row(
+        number="6c",
+        name="PostgreSQL behind a black hole",
+        fault=networks.postgres_swallowed,
+        bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, recover_s=5),
+        proxied=True,
+    ),
+    Row(
         number="7",
         name="PostgreSQL restarted",
         fault=breakages.postgres_restarted,
@@ -80,35 +106,43 @@ ROWS: Final = [
         name="Redis stopped",
         fault=breakages.redis_stopped,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, read_p99_s=1),
-        kinds=("kafka",),
+        logs=KAFKA,
     ),
     Row(
         number="8b",
         name="Redis flushed every second",
         fault=breakages.redis_flushed,
         bounds=Bounds(reads=_ALL, writes=_ALL, read_p99_s=0.5),
-        kinds=("kafka",),
+        logs=KAFKA,
     ),
     Row(
         number="8c",
         name="Redis back with old contents",
-        short=("kafka",),
+        short=("kafka-python",),
         fault=breakages.redis_restored,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL),
-        kinds=("kafka",),
+        logs=KAFKA,
     ),
     Row(
         number="8d",
         name="Redis frozen",
         fault=breakages.redis_frozen,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, read_p99_s=1, visible_p99_s=2),
-        kinds=("kafka",),
+        logs=KAFKA,
+    ),
+    Row(
+        number="8e",
+        name="Redis behind a black hole",
+        fault=networks.redis_swallowed,
+        bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, read_p99_s=1, visible_p99_s=2),
+        logs=KAFKA,
+        proxied=True,
     ),
     Row(
         number="9",
         name="PostgreSQL, then Redis, 200 ms away",
         fault=networks.delayed,
-        bounds=Bounds(reads=_NEARLY_ALL, writes=_NEARLY_ALL, answer_s=3),
+        bounds=Bounds(reads=_NEARLY_ALL, writes=_NEARLY_ALL, answer_s=3, visible_p99_s=3),
         proxied=True,
     ),
     Row(
@@ -116,7 +150,23 @@ ROWS: Final = [
         name="answers cut of PostgreSQL, then Redis",
         fault=networks.cut,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_NEARLY_ALL, answer_s=3, recover_s=15),
-        kinds=("kafka",),
+        logs=KAFKA,
+        proxied=True,
+    ),
+    Row(
+        number="9c",
+        name="Kafka 200 ms away",
+        fault=networks.log_delayed,
+        bounds=Bounds(reads=_NEARLY_ALL, writes=_NEARLY_ALL, answer_s=3, visible_p99_s=3),
+        logs=KAFKA_CLIENTS,
+        proxied=True,
+    ),
+    Row(
+        number="9d",
+        name="answers cut of Kafka",
+        fault=networks.log_cut,
+        bounds=Bounds(reads=_NEARLY_ALL, answer_s=3, recover_s=15),
+        logs=KAFKA_CLIENTS,
         proxied=True,
     ),
     Row(
@@ -175,14 +225,14 @@ ROWS: Final = [
         name="Redis frozen, worker killed",
         fault=breakages.redis_hung_and_worker_killed,
         bounds=Bounds(reads=_NEARLY_ALL, writes=_ALL, recover_s=30),
-        kinds=("kafka",),
+        logs=KAFKA,
     ),
     Row(
         number="18b",
         name="log stopped, API rolled",
-        fault=breakages.log_stopped_and_api_rolled,
+        fault=log_outages.stopped_and_api_rolled,
         bounds=Bounds(reads=_NEARLY_ALL, recover_s=30),
-        kinds=("kafka",),
+        logs=KAFKA,
     ),
     Row(
         number="19", name="everything killed", fault=breakages.everything_killed, bounds=Bounds(recover_s=60)

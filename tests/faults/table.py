@@ -14,7 +14,7 @@ def markdown(results: Sequence[Result]) -> list[str]:
     """Return the lines of a table with one line for each row and log; rounds of the same are put together."""
     together: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        together.setdefault((result.row.number, result.kind), []).append(result)
+        together.setdefault((result.row.number, result.log), []).append(result)
     lines = [_line(_HEAD), _line(["---"] * len(_HEAD))]
     return lines + [_line(_cells(rounds)) for rounds in together.values()]
 
@@ -35,7 +35,7 @@ def _cells(rounds: list[Result]) -> list[str]:
     return [
         row.number,
         row.name,
-        rounds[0].kind,
+        rounds[0].log,
         str(len(rounds)),
         f"{writes:,}",
         f"{acked / writes:.2%}" if writes else "",

@@ -3,34 +3,36 @@
 ``make faults`` runs them all, ``make faults ROW=4`` one; every test run has a few of them, short.
 """
 
+from itertools import product
+
 import pytest
 
 from tests.faults.rows import ROWS
-from tests.faults.trial import run
+from tests.faults.trial import EVERY_LOG, run
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = metafunc.config.getoption("fault_row")
     cases = []
-    # One kind after the other, so that a fleet serves many rows.
-    for kind in ("kafka", "streams"):
+    # One kind of fleet after the other, so that each serves many rows.
+    for log, proxied in product(EVERY_LOG, (False, True)):
         for row in ROWS:
             is_chosen = (
-                kind in row.short if chosen is None else chosen == "all" or row.number in chosen.split(",")
+                log in row.short if chosen is None else chosen == "all" or row.number in chosen.split(",")
             )
-            if is_chosen and kind in row.kinds:
-                marks = [pytest.mark.kafka] if kind == "kafka" else []
-                cases.append(pytest.param(row, kind, id=f"row {row.number}, {row.name}, {kind}", marks=marks))
+            if is_chosen and log in row.logs and proxied == row.proxied:
+                marks = [] if log == "streams" else [pytest.mark.kafka]
+                cases.append(pytest.param(row, log, id=f"row {row.number}, {row.name}, {log}", marks=marks))
     if not cases:
         raise pytest.UsageError(f"there is no row {chosen}")
-    metafunc.parametrize(("row", "kind"), cases)
+    metafunc.parametrize(("row", "log"), cases)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_nothing_accepted_is_lost_or_changed(row, kind, fleets, pace, results, request):
+def test_nothing_accepted_is_lost_or_changed(row, log, fleets, pace, results, request):
     for _ in range(request.config.getoption("fault_rounds")):
-        result = run(row, fleets.get(kind, proxied=row.proxied), pace)
+        result = run(row, fleets.get(log, proxied=row.proxied), pace)
         results.append(result)
         assert not result.faults, "\n".join(line for lines in result.faults.values() for line in lines)
         assert not result.broken, "\n".join(result.broken)

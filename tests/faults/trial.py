@@ -8,8 +8,7 @@ from itertools import count
 from typing import Final
 
 from scripts.stack.server import wait_until
-from tests.faults.fleet import Fleet
-from tests.support.deployment import Kind
+from tests.faults.fleet import Fleet, Log
 from tests.support.ledger import OVERLOADED
 from tests.support.load import Load
 from tests.support.observer import Observer, visible_after_s
@@ -21,6 +20,10 @@ _LONG_S: Final = 15.0
 _LISTS: Final = {"": None, "?limit=1": 1, "?limit=100": 100, "?limit=1000": 1000}
 _SHOWN: Final = ("id", "title", "description", "completed", "user_id")
 _ROUNDS: Final = count(1)
+
+KAFKA: Final[tuple[Log, ...]] = ("kafka-python",)
+KAFKA_CLIENTS: Final[tuple[Log, ...]] = ("kafka-python", "librdkafka")
+EVERY_LOG: Final[tuple[Log, ...]] = ("kafka-python", "librdkafka", "streams")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +85,8 @@ class Row:
     name: str
     fault: Callable[[Scene], None]
     bounds: Bounds = Bounds()
-    kinds: tuple[Kind, ...] = ("kafka", "streams")
-    short: tuple[Kind, ...] = ()
+    logs: tuple[Log, ...] = ("kafka-python", "streams")
+    short: tuple[Log, ...] = ()
     reads_per_s: float = 10.0
     dead_letters: int = 0
     proxied: bool = False
@@ -94,7 +97,7 @@ class Result:
     """The figures of one round. Times in seconds."""
 
     row: Row
-    kind: Kind
+    log: Log
     writes: int = 0
     acked: int = 0
     unknown: int = 0
@@ -118,7 +121,7 @@ def run(row: Row, fleet: Fleet, pace: Pace) -> Result:
     observers = [Observer(fleet.direct(instance, 3.0), name) for instance in fleet.instances]
     dead_letters = fleet.dead_letters()
     scene = Scene(fleet, load, pace)
-    result = Result(row, fleet.kind, notes=scene.notes, broken=scene.broken)
+    result = Result(row, fleet.log, notes=scene.notes, broken=scene.broken)
     with ExitStack() as stack:
         for observer in observers:
             stack.enter_context(observer.running())

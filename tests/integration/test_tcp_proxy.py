@@ -1,4 +1,4 @@
-"""The proxy of the fault suite: it passes bytes on, late or only half when it should."""
+"""The proxy of the fault suite: it passes bytes on, late, only half, or not at all when it should."""
 
 import socket
 import socketserver
@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from scripts.stack.server import wait_until
 from tests.support.tcp_proxy import TcpProxy
 
 
@@ -57,6 +58,45 @@ def test_it_cuts_an_answer_in_the_middle_and_heals(proxy):
     with connect(proxy) as client:
         client.sendall(b"whole")
         assert client.recv(1000) == b"whole"
+
+
+def test_it_swallows_everything_keeps_connections_and_heals(proxy):
+    with connect(proxy) as old:
+        old.sendall(b"before")
+        assert old.recv(1000) == b"before"
+        proxy.swallow()
+        old.sendall(b"swallowed")
+        with connect(proxy) as new:
+            new.sendall(b"from a new one")
+            for client in (old, new):
+                client.settimeout(0.05)
+                with pytest.raises(TimeoutError):
+                    client.recv(1000)
+                client.settimeout(10)
+            proxy.heal()
+            assert old.recv(1000) == b"swallowed"
+            assert new.recv(1000) == b"from a new one"
+
+
+def test_it_swallows_in_one_direction(proxy):
+    with connect(proxy) as client:
+        proxy.swallow(requests=False)
+        client.sendall(b"arrives")
+        wait_until(lambda: proxy.round_trips == 1, 10, "asked")
+        client.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            client.recv(1000)
+        proxy.swallow(answers=False)
+        client.settimeout(10)
+        assert client.recv(1000) == b"arrives"
+
+
+def test_it_counts_round_trips(proxy):
+    with connect(proxy) as client:
+        for _ in range(3):
+            client.sendall(b"question")
+            assert client.recv(1000) == b"question"
+    assert proxy.round_trips == 3
 
 
 def test_a_target_that_is_away_hangs_up():

@@ -15,7 +15,7 @@ from uuid import uuid4
 import psycopg
 import redis
 
-from scripts.stack.kafka import LocalKafka
+from scripts.stack.kafka import LocalKafka, Proxied
 from scripts.stack.postgres import LocalPostgres
 from scripts.stack.server import LocalServer, ServerProcess, free_port, wait_until
 from scripts.stack.valkey import LocalValkey
@@ -37,7 +37,9 @@ class Servers:
         self.folder = folder
         self.postgres = LocalPostgres(folder / "postgres", free_port())
         self.valkey = LocalValkey(folder / "valkey", free_port())
-        self.kafka = LocalKafka(folder / "kafka", free_port(), free_port())
+        self.kafka_proxied = Proxied(port=free_port(), proxy_port=free_port())
+        """Where a proxy in front of Kafka has to stand. Kafka itself can always be reached directly, too."""
+        self.kafka = LocalKafka(folder / "kafka", free_port(), free_port(), proxied=self.kafka_proxied)
         self._processes: dict[str, ServerProcess] = {}
 
     def process(self, name: Literal["postgres", "valkey", "kafka"]) -> ServerProcess:

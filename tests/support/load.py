@@ -69,6 +69,11 @@ class Load:
             for run in runs:
                 run.result()
 
+    @property
+    def answers(self) -> int:
+        """How many requests are over, whatever came of them."""
+        return len(self.reads) + len(self.ledger.writes)
+
     def go_on(self, seconds: float) -> None:
         """Let it run for so long."""
         self._stop.wait(seconds)
