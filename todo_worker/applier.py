@@ -104,7 +104,11 @@ class Applier:
 
     def _apply(self, batches: Sequence[PartitionBatch]) -> Applied:
         with self._transaction("applying") as connection:
-            partition_ids, now_s = self._lock(connection, batches)
+            # Three waits for the server, which may be far away: here for what there is, then for the last write, then
+            # for the commit; two more when there are idempotency keys.
+            locked = self._lock(connection, batches)
+            states, seen = self._known(connection, [c for batch in batches for _, c in batch.commands])
+            partition_ids, now_s = _fence(locked.fetchall(), batches)
             self._rings.advance(connection, now_s)
             commands = [
                 (Source(partition_ids[batch.partition], offset), command)
@@ -113,7 +117,6 @@ class Applier:
             ]
             keyed = [command.command_id for _, command in commands if command.has_idempotency_key]
             key_slot, earlier = self._keys.find(connection, keyed) if keyed else (None, {})
-            states, seen = self._known(connection, [command for _, command in commands])
             outcome = fold(commands, states, earlier | seen)
             if key_slot is not None and outcome.keyed:
                 self._keys.remember(connection, key_slot, outcome.keyed)
@@ -129,15 +132,11 @@ class Applier:
 
     def _lock(
         self, connection: psycopg.Connection[Any], batches: Sequence[PartitionBatch]
-    ) -> tuple[dict[int, int], int]:
+    ) -> psycopg.Cursor[Any]:
         """Take the fence: the rows of ``applied``, locked in order of partition, lest two workers deadlock."""
-        rows = connection.execute(
+        return connection.execute(
             sql.LOCK, {"log": self._log, "partitions": [batch.partition for batch in batches]}
-        ).fetchall()
-        found = {partition: next_offset for partition, _, next_offset, _ in rows}
-        if any(found.get(batch.partition) != batch.start.next_offset for batch in batches):
-            raise FenceLost("another worker applied part of this batch")
-        return {partition: partition_id for partition, partition_id, _, _ in rows}, rows[0][3]
+        )
 
     @staticmethod
     def _known(
@@ -148,15 +147,15 @@ class Applier:
         seen: dict[UUID, Earlier] = {}
         if not commands:
             return states, seen
-        for exists, statement in ((False, sql.DELETED), (True, sql.TODOS)):
-            rows = connection.execute(statement, {"ids": todo_ids}, binary=True)
+        command_ids = Uuids(c.command_id for c in commands if not c.has_idempotency_key)
+        deleted = connection.execute(sql.DELETED, {"ids": todo_ids}, binary=True)
+        todos = connection.execute(sql.TODOS, {"ids": todo_ids}, binary=True)
+        remembered = connection.execute(sql.SEEN, {"ids": command_ids}, binary=True)
+        for exists, rows in ((False, deleted), (True, todos)):
             for todo_id, user_id, partition_id, offset in rows:
                 source = Source(partition_id, offset)
                 states[todo_id] = TodoState(user_id=user_id, source=source, existed=exists, exists=exists)
-        command_ids = Uuids(c.command_id for c in commands if not c.has_idempotency_key)
-        for command_id, fingerprint, reason in connection.execute(
-            sql.SEEN, {"ids": command_ids}, binary=True
-        ):
+        for command_id, fingerprint, reason in remembered:
             seen[command_id] = Earlier.read(fingerprint, reason)
         return states, seen
 
@@ -165,27 +164,25 @@ class Applier:
         created = {i: s for i, s in outcome.changed.items() if s.exists and not s.existed}
         updated = {i: s for i, s in outcome.changed.items() if s.exists and s.existed}
         deleted = {i: s for i, s in outcome.changed.items() if not s.exists}
-        # One round trip for all of them; the first failure is raised when the pipeline ends.
-        with connection.pipeline():
-            if created:
-                connection.execute(sql.INSERT, _columns(created))
-            if updated:
-                connection.execute(sql.UPDATE, _columns(updated))
-            if deleted:
-                connection.execute(sql.DELETE, {"ids": Uuids(deleted)})
-                connection.execute(sql.REMEMBER_DELETED, {"slot": DELETED.slot(now_s), **_columns(deleted)})
-            if outcome.rejected:
-                connection.execute(sql.REMEMBER_REJECTED, _rejections(outcome, REJECTED.slot(now_s)))
-            if outcome.seen:
-                connection.execute(
-                    sql.REMEMBER_SEEN,
-                    {
-                        "slot": SEEN.slot(now_s),
-                        "ids": Uuids(outcome.seen),
-                        "fingerprints": BigInts([first.fingerprint for first in outcome.seen.values()]),
-                        "reasons": _sparse([first.reason for first in outcome.seen.values()]),
-                    },
-                )
+        if created:
+            connection.execute(sql.INSERT, _columns(created))
+        if updated:
+            connection.execute(sql.UPDATE, _columns(updated))
+        if deleted:
+            connection.execute(sql.DELETE, {"ids": Uuids(deleted)})
+            connection.execute(sql.REMEMBER_DELETED, {"slot": DELETED.slot(now_s), **_columns(deleted)})
+        if outcome.rejected:
+            connection.execute(sql.REMEMBER_REJECTED, _rejections(outcome, REJECTED.slot(now_s)))
+        if outcome.seen:
+            connection.execute(
+                sql.REMEMBER_SEEN,
+                {
+                    "slot": SEEN.slot(now_s),
+                    "ids": Uuids(outcome.seen),
+                    "fingerprints": BigInts([first.fingerprint for first in outcome.seen.values()]),
+                    "reasons": _sparse([first.reason for first in outcome.seen.values()]),
+                },
+            )
 
     def _advance(self, connection: psycopg.Connection[Any], batches: Sequence[PartitionBatch]) -> None:
         moved = connection.execute(
@@ -197,14 +194,28 @@ class Applier:
                 "next": [batch.end.next_offset for batch in batches],
                 "dead": [batch.end.dead_in_a_row for batch in batches],
             },
-        ).rowcount
-        if moved != len(batches):
+        ).fetchall()
+        if len(moved) != len(batches):
             raise FenceLost("a partition moved although its row was locked")
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[psycopg.Connection[Any]]:
-        with self._session(doing) as connection, connection.transaction():
-            yield connection
+        """Statements of the body go out together, until one of them is fetched from.
+
+        Each begins when the one before it is done, and sees what was committed until then: what follows a lock may
+        look at what it guards. The first one that fails is raised by the next fetch, or at the end, in place of the
+        commit.
+        """
+        # Not psycopg's transaction(): in a pipeline it waits for the server at its begin, and twice at its end.
+        with self._session(doing) as connection, connection.pipeline():
+            connection.execute("begin")
+            try:
+                yield connection
+            except psycopg.OperationalError:
+                # Or leaving the pipeline would wait once more for a server that does not answer.
+                connection.close()
+                raise
+            connection.execute("commit")
 
     @contextmanager
     def _session(self, doing: str) -> Iterator[psycopg.Connection[Any]]:
@@ -212,7 +223,8 @@ class Applier:
             with translated(doing):
                 yield self._connected()
         except BaseException:
-            # Whatever it was, what this connection and the ring clock believe may be wrong now.
+            # Whatever it was, what this connection and the ring clock believe may be wrong now. And a transaction that
+            # was not committed ends with its connection.
             self._rings.forget()
             self.close()
             raise
@@ -230,6 +242,17 @@ class Applier:
                 raise
             self._connection = connection
         return self._connection
+
+
+def _fence(rows: Sequence[Sequence[Any]], batches: Sequence[PartitionBatch]) -> tuple[dict[int, int], int]:
+    """Compare the rows locked with where the batches start; return the ids of the partitions, and the time.
+
+    Raises FenceLost.
+    """
+    found = {partition: next_offset for partition, _, next_offset, _ in rows}
+    if any(found.get(batch.partition) != batch.start.next_offset for batch in batches):
+        raise FenceLost("another worker applied part of this batch")
+    return {partition: partition_id for partition, partition_id, _, _ in rows}, rows[0][3]
 
 
 def _columns(states: Mapping[UUID, TodoState]) -> dict[str, list[Any] | None]:

@@ -30,6 +30,7 @@ _REMEMBER: Final = """
 insert into idempotency_keys (slot, command_id, fingerprint, reason)
 select %(slot)s, * from unnest(%(ids)b::uuid[], %(fingerprints)b::bigint[], %(reasons)b::text[])
 on conflict do nothing
+returning slot
 """
 _TURN: Final = """
 update idempotency_slot set slot = (slot + 1) %% %(slots)s, since = now()
@@ -65,10 +66,11 @@ class IdempotencyKeys:
     ) -> tuple[int, dict[UUID, Earlier]]:
         """Return the slot for ``remember``, the present one until this transaction ends, and what is known already."""
         # The lock first: a statement that waited for a turn may look at what was there before it.
-        row = connection.execute(_SLOT, {"period_s": self._period_s}).fetchone()
+        locked = connection.execute(_SLOT, {"period_s": self._period_s})
+        found = connection.execute(_FIND, {"ids": Uuids(ids)}, binary=True)
+        row = locked.fetchone()
         assert row is not None
         slot, self.is_turn_due = row
-        found = connection.execute(_FIND, {"ids": Uuids(ids)}, binary=True)
         return slot, {
             command_id: Earlier.read(fingerprint, reason) for command_id, fingerprint, reason in found
         }
@@ -87,6 +89,6 @@ class IdempotencyKeys:
                 "fingerprints": BigInts([outcomes[command_id].fingerprint for command_id in ids]),
                 "reasons": [outcomes[command_id].reason for command_id in ids],
             },
-        ).rowcount
-        if remembered != len(ids):
+        ).fetchall()
+        if len(remembered) != len(ids):
             raise KeyTaken

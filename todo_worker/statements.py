@@ -89,4 +89,5 @@ update applied set next_offset = move.next_offset, dead_in_a_row = move.dead_in_
 from unnest(%(partitions)s::int[], %(expected)s::bigint[], %(next)s::bigint[], %(dead)s::int[])
     as move (partition, expected, next_offset, dead_in_a_row)
 where applied.log = %(log)s and applied.partition = move.partition and applied.next_offset = move.expected
+returning applied.partition
 """

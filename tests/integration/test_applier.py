@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.support.commands import create, delete, update
+from tests.support.tcp_proxy import TcpProxy
 from todo_api.core.command_log import Position
 from todo_api.core.commands import Command
 from todo_api.core.errors import FenceLost, StoreUnavailable
@@ -249,3 +251,24 @@ def test_the_fate_of_a_command_is_read_from_its_position_alone(applier: Applier,
     assert fates == [Fate(True, None), Fate(True, "no_such_todo"), Fate(False, None)]
     assert store.read_fate(Position("another:log", 0, 0)) == Fate(False, None)
     store.stop(1)
+
+
+def test_a_batch_asks_the_server_three_times_however_much_is_in_it(database_url: str) -> None:
+    port = urlsplit(database_url).port
+    assert port is not None
+    with TcpProxy(port) as proxy:
+        applier = Applier(database_url.replace(f":{port}/", f":{proxy.port}/"), log=LOG, idempotency_hours=24)
+        applier.progress([0, 1])
+        kept, dropped = create(), create()
+        applier.apply([batch(kept, dropped)])
+        before = proxy.round_trips
+        unknown = update(create().todo_id, title="x")
+        applied = applier.apply(
+            [
+                batch(update(kept.todo_id, title="y"), delete(dropped.todo_id), unknown, start=2),
+                batch(create(), create(), partition=1),
+            ]
+        )
+        assert (applied.changed, applied.rejected) == (4, 1)
+        assert proxy.round_trips - before == 3
+        applier.close()
