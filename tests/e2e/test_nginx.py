@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,10 +18,13 @@ from scripts.stack.nginx import LocalNginx
 from scripts.stack.server import ServerProcess, free_port, wait_until
 from tests.support.deployment import INHERITED, ROOT, WorkerProcess
 from tests.support.gunicorn import GunicornProcess, is_alive
+from tests.support.hostile_requests import FRAMINGS, HEADS, post, statuses
 from tests.support.http_client import Client, Reply
 
 IDLE_CONNECTIONS = 10_000
 SLOW_CLIENTS = 512
+# An answer, or the end of the connection, comes within this time.
+ANSWER_S = 5.0
 # A port that is refused, today and on any machine.
 NOBODY = 1
 
@@ -194,6 +198,28 @@ def test_an_ambiguous_request_gets_one_refusal_and_the_connection_is_closed(fron
     status = int(received.split()[1])
     assert 400 <= status < 500 or status in (501, 505), received
     assert front.client.get("/todos?limit=1").status == 200
+
+
+def test_what_is_almost_http_gets_one_answer_at_most_and_no_error_of_ours(front):
+    token = front.client.token
+    requests = {name: post(token, *framing) for name, framing in FRAMINGS.items()} | HEADS
+    for name, sent in requests.items():
+        began = time.monotonic()
+        answers = statuses(answer(front, sent))
+        assert len(answers) <= 1, name
+        assert all(status < 500 or status in (501, 505) for status in answers), (name, answers)
+        assert time.monotonic() - began < ANSWER_S, name
+    assert front.client.get("/todos?limit=1").status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "size"), [("/todos", 60_000), ("/todos", 900_000), ("/todos/batch", 900_000)]
+)
+def test_a_refusal_arrives_however_much_is_still_being_sent(front, path, size):
+    """An answer before the body is read must not become a reset connection, and that a 502."""
+    headers = {"Authorization": "Bearer x"}
+    answers = {front.client.request("POST", path, "x" * size, headers).status for _ in range(10)}
+    assert answers == {401 if size < 64_000 or path == "/todos/batch" else 413}
 
 
 def test_fields_behind_a_chunked_body_do_not_reach_the_api(front):
