@@ -18,6 +18,8 @@ class Servers:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
+        self.processes: dict[str, ServerProcess] = {}
+        """Those started, by name, for who wants to break one."""
         self._stack = stack
 
     def start(self, server: LocalServer) -> int:
@@ -25,7 +27,7 @@ class Servers:
 
         Raises StackError when it ends instead, or is not ready within a minute.
         """
-        process = ServerProcess(server, self.folder)
+        self.processes[server.name] = process = ServerProcess(server, self.folder)
         # Before the start: one that never becomes ready is stopped as well.
         self._stack.callback(process.stop)
         try:

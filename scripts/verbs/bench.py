@@ -276,6 +276,50 @@ def freshness(processes: int, seconds: int, rounds: int, kafka: bool, markdown: 
 
 @bench.command(cls=_OnOwnServers)
 @click.option(
+    "--seconds", default=10, show_default=True, type=click.IntRange(1, 600), help="Length of one measurement."
+)
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 100), help="Rounds.")
+@click.option(
+    "--kafka/--streams",
+    default=True,
+    show_default=True,
+    help="Where commands wait: Kafka, or Valkey Streams.",
+)
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
+def outage(seconds: int, rounds: int, kafka: bool, markdown: bool) -> None:
+    """Show what readers notice when the command log stops or hangs, in the one process that also takes the writes.
+
+    Real servers, the worker and one API process in a temporary folder. Each round reads with the log there and then
+    while it is away, from its last moment on, with 10 writes a second all the time.
+    """
+    from scripts.bench.load import Refused
+    from scripts.bench.measure import machine
+    from scripts.bench.outage import FAULTS, READS_PER_S, WRITES_PER_S, outage_table
+    from scripts.bench.outage import Round as OutageRound
+    from scripts.bench.outage import bench as started
+
+    click.echo("Starting servers", err=True)
+    measured: dict[str, list[OutageRound]] = {fault: [] for fault in FAULTS}
+    try:
+        with started(kafka=kafka) as running:
+            running.warm_up()
+            for number in range(1, rounds + 1):
+                for fault, same in measured.items():
+                    click.echo(f"Round {number} of {rounds}: {fault}", err=True)
+                    same.append(running.round(fault, seconds))
+    except Refused as ex:
+        raise click.ClickException(str(ex)) from ex
+    _show(outage_table(measured), markdown)
+    click.echo(
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; Python {platform.python_version()}, commands in "
+        f"{'Kafka' if kafka else 'Valkey Streams'}; one API process.\n"
+        f"Medians over {rounds} x {seconds} s (smallest-largest) of {READS_PER_S} reads and {WRITES_PER_S} writes a "
+        "second; latencies count from when a request was due."
+    )
+
+
+@bench.command()
+@click.option(
     "--processes",
     default=16,
     show_default=True,
