@@ -110,11 +110,15 @@ class Fleet:
         finally:
             consumer.close(1.0)
 
-    def memory_bytes(self) -> int:
-        """Return the resident memory of the API processes and the workers together."""
-        pids = [pid for instance in self.instances for pid in instance.worker_pids()]
-        pids += [worker.pid for worker in self.workers if worker.is_running]
-        return sum(psutil.Process(pid).memory_info().rss for pid in pids)
+    def memory_bytes(self) -> dict[str, int]:
+        """Return the resident memory of the API processes together, and of the workers."""
+        pids = {
+            "API": [pid for instance in self.instances for pid in instance.worker_pids()],
+            "worker": [worker.pid for worker in self.workers if worker.is_running],
+        }
+        return {
+            name: sum(psutil.Process(pid).memory_info().rss for pid in same) for name, same in pids.items()
+        }
 
     def start(self) -> None:
         for worker in self.workers:

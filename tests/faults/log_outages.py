@@ -3,9 +3,12 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from scripts.stack.server import ServerProcess
 from tests.faults.trial import Scene, percentile
+
+GROWTH_MB: Final = 50
 
 
 def _process(scene: Scene) -> ServerProcess:
@@ -47,8 +50,8 @@ def _away(scene: Scene, take: Callable[[], None], bring: Callable[[], None], sha
     scene.go_on(share)
     back_at = time.monotonic()
     bring()
-    growth_mb = (scene.fleet.memory_bytes() - memory) / 1e6
-    scene.expect(growth_mb <= 50, f"memory grew by {growth_mb:.0f} MB")
+    growth_mb = {name: (now - memory[name]) / 1e6 for name, now in scene.fleet.memory_bytes().items()}
+    scene.expect(sum(growth_mb.values()) <= GROWTH_MB, f"memory grew by {growth_mb} MB")
     inside = [w for w in list(scene.load.ledger.writes) if away_at < w.sent_at and w.answered_at < back_at]
     acked = [write for write in inside if write.status == 202]
     scene.expect(not acked, f"{len(acked)} writes acknowledged without a log")
@@ -66,7 +69,10 @@ def _away(scene: Scene, take: Callable[[], None], bring: Callable[[], None], sha
     long = sum(wait > 1.0 for wait in waits)
     if not scene.pace.is_short:
         scene.expect(long <= scene.load.users, f"{long} waited above 1 s")
-    scene.notes.append(f"{len(inside)} refused, {long} waited above 1 s, memory {growth_mb:+.0f} MB")
+    scene.notes.append(
+        f"{len(inside)} refused, {long} waited above 1 s, "
+        f"memory {', '.join(f'{name} {mb:+.0f} MB' for name, mb in growth_mb.items())}"
+    )
     reads = list(scene.load.reads)
     before = sorted(read.took_s for read in reads if read.sent_at < took_at)
     during = sorted(read.took_s for read in reads if took_at < read.sent_at < back_at)
