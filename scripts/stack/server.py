@@ -1,6 +1,5 @@
 """One real server on this machine: what it needs before it starts, how it is started, how we know that it answers."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -76,7 +75,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
 class ServerProcess:
     """A LocalServer run as our child, for tests and benchmarks: start, stop, kill, freeze, resume.
 
-    Its output goes to ``<folder>/<name>.out``.
+    Its output goes to ``<folder>/<name>.out``. What needs psutil is imported late: the image does without.
     """
 
     def __init__(self, server: LocalServer, folder: Path) -> None:
@@ -123,9 +122,12 @@ class ServerProcess:
         self._process = None
 
     def kill(self) -> None:
-        """SIGKILL it and everything it started."""
+        """SIGKILL it and everything it started; returns when they are gone."""
+        if self._is_running():
+            from scripts.stack import process_tree
+
+            process_tree.kill(self.pid)
         if self._process is not None:
-            self._signal_group(signal.SIGKILL)
             self._process.wait(10)
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -138,12 +140,17 @@ class ServerProcess:
         return self._process.wait(timeout_s)
 
     def freeze(self) -> None:
-        self._signal_group(signal.SIGSTOP)
+        """SIGSTOP it and everything it started; returns when none of them runs any more."""
+        from scripts.stack import process_tree
+
+        process_tree.freeze(self.pid)
 
     def resume(self) -> None:
-        self._signal_group(signal.SIGCONT)
+        """Let it go on, if it was frozen and lives."""
+        if self._is_running():
+            from scripts.stack import process_tree
 
-    def _signal_group(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            process_tree.resume(self.pid)
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None

@@ -1,5 +1,6 @@
 """A command log on each real server, with a fresh topic for every test."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -86,7 +87,7 @@ class CommandLog:
             thread = threading.Thread(target=relay.run)
             thread.start()
             try:
-                wait_until(self.relay_socket.exists, 10.0, "the relay's socket")
+                wait_until(lambda: somebody_listens(self.relay_socket), 10.0, "the relay")
                 yield
             finally:
                 relay.stop()
@@ -132,6 +133,12 @@ class CommandLog:
         else:
             with _redis(self.address) as client:
                 client.delete(*client.keys(f"{{{self.topic}}}:*"))
+
+
+def somebody_listens(path: Path | None) -> bool:
+    """Say whether a connection to the Unix socket is accepted: its file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def _admin(bootstrap: str) -> Any:

@@ -1,17 +1,16 @@
 """The main job over real processes: what is written is acknowledged, applied and read again, on both command logs."""
 
 import gzip
-import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import psutil
 import psycopg
 import pytest
 
+from scripts.stack.process_tree import frozen
 from scripts.stack.server import wait_until
 from tests.support.deployment import INHERITED, ROOT, Deployment
 from tests.support.http_client import Client, Reply, Todo
@@ -218,17 +217,6 @@ def test_a_write_without_a_good_token_is_answered_with_401(client, method, path,
     assert reply.status == 401
     assert reply.headers["Content-Type"] == "application/problem+json"
     assert reply.headers["WWW-Authenticate"].startswith("Bearer")
-
-
-@contextmanager
-def frozen(pid: int):
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        # Until then it may still accept a connection, and never answer.
-        wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, 10, "frozen")
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_each_api_process_has_a_producer_of_its_own_that_works(deployment, client):

@@ -1,7 +1,6 @@
 """nginx as docker/nginx configures it, in front of two real API instances."""
 
 import json
-import os
 import re
 import resource
 import signal
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from scripts.stack.nginx import LocalNginx
+from scripts.stack.process_tree import frozen
 from scripts.stack.server import ServerProcess, free_port, wait_until
 from tests.support.deployment import INHERITED, ROOT, WorkerProcess
 from tests.support.gunicorn import GunicornProcess, is_alive
@@ -279,7 +279,7 @@ def open_sockets(front: Front) -> int:
 
 
 def test_a_write_that_got_no_answer_is_not_sent_to_another_instance(front):
-    with frozen(front.instances):
+    with frozen(*(instance.master_pid for instance in front.instances)):
         reply = front.client.request("POST", "/todos", {"title": "only once"})
     assert_problem(reply, 503)
     assert int(reply.headers["Retry-After"]) >= 1
@@ -287,17 +287,6 @@ def test_a_write_that_got_no_answer_is_not_sent_to_another_instance(front):
     wait_until(lambda: front.client.todo(last), 20, "applied")
     titles = [todo["title"] for todo in front.client.get("/todos").json()]
     assert titles.count("only once") <= 1
-
-
-@contextmanager
-def frozen(instances: list[GunicornProcess]) -> Iterator[None]:
-    try:
-        for instance in instances:
-            os.killpg(instance.master_pid, signal.SIGSTOP)
-        yield
-    finally:
-        for instance in instances:
-            os.killpg(instance.master_pid, signal.SIGCONT)
 
 
 def test_an_instance_that_is_killed_fails_no_request(front):

@@ -1,9 +1,10 @@
 """The embedded PostgreSQL and Valkey: data that stays, doors that are locked."""
 
 import os
+import select
 import shutil
 import stat
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -56,6 +57,25 @@ def test_postgres_survives_a_kill(tmp_path):
         process.start()
         with psycopg.connect(server.url) as connection:
             assert connection.execute("select word from kept").fetchone() == ("here",)
+
+
+def test_a_frozen_postgres_answers_nobody_until_it_goes_on_not_even_on_open_connections(tmp_path):
+    server = LocalPostgres(tmp_path / "postgres", free_port())
+    with running(server, tmp_path) as process:
+        with closing(psycopg.connect(server.url)) as connection:
+            process.freeze()
+            connection.pgconn.send_query(b"select 1")
+            assert not answers_within(connection, 0.5)
+            process.resume()
+            assert answers_within(connection, 30.0)
+        # Killed while it is frozen it leaves nothing behind that would be in the way.
+        process.freeze()
+        process.kill()
+        process.start()
+
+
+def answers_within(connection, timeout_s):
+    return select.select([connection.fileno()], [], [], timeout_s)[0] != []
 
 
 def test_postgres_lets_nobody_in_without_its_password(tmp_path):
