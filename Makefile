@@ -8,8 +8,8 @@ ARGS ?=
 ROW ?= all
 ROUNDS ?= 1
 SECONDS ?= 30
-# A process a core, each with servers of its own; the tests of one file stay together.
-PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+# More processes than cores, because much of the time is waiting. See tests/support/scheduling.py.
+PARALLEL := -n 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run test faults check lint format types imports audit install lock chart-readme clean

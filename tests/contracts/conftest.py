@@ -12,9 +12,8 @@ from uuid import uuid4
 
 import pytest
 
-from scripts.stack.kafka import LocalKafka
-from scripts.stack.server import ServerProcess, free_port, wait_until
-from scripts.stack.valkey import LocalValkey
+from scripts.stack.server import ServerProcess, wait_until
+from tests.support.deployment import Servers
 from todo_api.breaker import GuardedPublisher
 from todo_api.core.command_log import Consumer, Message, Publisher
 from todo_api.core.command_log.connect import (
@@ -184,51 +183,16 @@ def log(request: pytest.FixtureRequest) -> Iterator[CommandLog]:
         yield log
 
 
-class Breakable:
-    """Servers of one module's own, started when first asked for, to kill and freeze."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._running: dict[str, tuple[LocalKafka | LocalValkey, ServerProcess]] = {}
-
-    def server(self, kind: str) -> tuple[LocalKafka | LocalValkey, ServerProcess]:
-        """Return the server of this kind, running and answering, whatever the test before did to it."""
-        if kind not in self._running:
-            folder = self._folder / kind
-            server = (
-                LocalKafka(folder, free_port(), free_port())
-                if kind == "kafka"
-                else LocalValkey(folder, free_port())
-            )
-            self._running[kind] = server, ServerProcess(server, self._folder)
-        server, process = self._running[kind]
-        if not server.is_ready():
-            process.stop()
-            process.start()
-        return server, process
-
-    def stop(self) -> None:
-        for _, process in self._running.values():
-            process.stop()
-
-
-@pytest.fixture(scope="module")
-def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Breakable]:
-    breakable = Breakable(tmp_path_factory.mktemp("breakable"))
-    try:
-        yield breakable
-    finally:
-        breakable.stop()
-
-
 @pytest.fixture
-def breakable_log(request: pytest.FixtureRequest, breakable: Breakable) -> Iterator[CommandLog]:
+def breakable_log(request: pytest.FixtureRequest, servers: Servers) -> Iterator[CommandLog]:
     """A fresh topic, through the adapter named, on a server to break and mend through ``process``."""
-    server, process = breakable.server("streams" if request.param.startswith("streams") else "kafka")
-    address = server.bootstrap if isinstance(server, LocalKafka) else server.url
+    kind: Kind = "streams" if request.param.startswith("streams") else "kafka"
+    process = servers.log_process(kind)
+    address = servers.valkey.url if kind == "streams" else servers.kafka.bootstrap
     with _command_log(request.param, address, process) as log:
         yield log
         process.resume()
+    servers.mend()
 
 
 def read(consumer: Consumer, count: int, timeout_s: float = 30.0) -> list[Message]:

@@ -46,15 +46,13 @@ class Fleets:
         self._stack.close()
 
 
-@pytest.fixture(scope="session")
-def fleets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleets]:
-    servers = Servers(tmp_path_factory.mktemp("servers"))
+@pytest.fixture(scope="module")
+def fleets(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Iterator[Fleets]:
     fleets = Fleets(tmp_path_factory, servers)
     try:
         yield fleets
     finally:
         fleets.close()
-        servers.stop()
 
 
 @pytest.fixture

@@ -82,13 +82,13 @@ def _published(publisher: KafkaPublisher) -> bool:
 
 
 @pytest.mark.faults
-def test_a_frozen_broker_costs_no_processor_time(own_kafka, publisher):
+def test_a_frozen_broker_costs_no_processor_time(breakable_kafka, publisher):
     topic = f"test-{uuid4().hex[:12]}"
-    ensure_topics([own_kafka.url], topic, 1)
-    made = publisher(own_kafka.url, topic)
+    ensure_topics([breakable_kafka.url], topic, 1)
+    made = publisher(breakable_kafka.url, topic)
     made.start()
     made.publish(RECORD)
-    own_kafka.process.freeze()
+    breakable_kafka.process.freeze()
     with pytest.raises(LogUnavailable):
         made.publish(RECORD)  # Its connection is given up; the next one is accepted and never answered.
     began_s, processor_s = time.monotonic(), time.process_time()
@@ -99,20 +99,20 @@ def test_a_frozen_broker_costs_no_processor_time(own_kafka, publisher):
 
 
 @pytest.mark.faults
-def test_a_producer_that_only_fails_is_replaced(own_kafka, publisher, monkeypatch):
+def test_a_producer_that_only_fails_is_replaced(breakable_kafka, publisher, monkeypatch):
     topic = f"test-{uuid4().hex[:12]}"
-    ensure_topics([own_kafka.url], topic, 1)
-    made = publisher(own_kafka.url, topic)
+    ensure_topics([breakable_kafka.url], topic, 1)
+    made = publisher(breakable_kafka.url, topic)
     made.start()
     made.publish(RECORD)
     monkeypatch.setattr(kafka_publisher, "_REPLACE_AFTER_S", 0.0)
     before = {thread for thread in threading.enumerate() if "network-thread" in thread.name}
-    own_kafka.process.freeze()
+    breakable_kafka.process.freeze()
     with pytest.raises(LogUnavailable):
         made.publish(RECORD)
     wait_until(
         lambda: not any(thread.is_alive() for thread in before), 10.0, "the old producer's thread gone"
     )
     monkeypatch.undo()
-    own_kafka.process.resume()
+    breakable_kafka.process.resume()
     wait_until(lambda: _published(made), 20.0, "publishing through the new one")

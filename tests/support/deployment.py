@@ -21,6 +21,8 @@ from scripts.stack.server import LocalServer, ServerProcess, free_port, wait_unt
 from scripts.stack.valkey import LocalValkey
 from tests.support.gunicorn import GunicornProcess
 from tests.support.http_client import Client
+from todo_api.core.command_log.topics import ensure_topics
+from todo_api.core.migrations import migrate
 
 ROOT = Path(__file__).parents[2]
 # What a program needs of the caller's environment; no setting of ours is among it.
@@ -93,11 +95,11 @@ class Servers:
         }
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:
             connection.execute(f"create database {name}")
-        run_todo(env, "migrate")
+        migrate(env["DATABASE_URL"])
         with redis.Redis.from_url(self.valkey.url) as client:
             client.flushall()
         if kind == "kafka":
-            run_todo(env, "topics")
+            ensure_topics([self.kafka.bootstrap], env["KAFKA_TODO_TOPIC"], PARTITIONS)
         try:
             yield env
         finally:
@@ -114,15 +116,6 @@ def read_rows(database_url: str) -> list[dict[str, object]]:
     """
     with psycopg.connect(database_url, row_factory=psycopg.rows.dict_row) as connection:
         return connection.execute(statement).fetchall()
-
-
-def run_todo(env: Mapping[str, str], *arguments: str) -> None:
-    """Run the ``todo`` command with these settings and check that it succeeds."""
-    done = subprocess.run(
-        [Path(sys.executable).with_name("todo"), *arguments],
-        cwd=ROOT, env=INHERITED | dict(env), check=False, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 class WorkerProcess:
