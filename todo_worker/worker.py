@@ -212,9 +212,8 @@ class Worker:
         except Unavailable as ex:
             # The API processes ask PostgreSQL meanwhile.
             log.warning("generation not published: %s", ex, extra={"event": "worker.publish_failed"})
-        self._telemetry.tell(
-            self._state[1], self._lags(), len(self._consumer.assignment()), self._stopped.keys()
-        )
+        assigned = self._consumer.assignment()
+        self._telemetry.tell(self._state[1], self._lags(), len(assigned), self._stopped.keys() & assigned)
 
     def _lags(self) -> dict[int, int]:
         """Return how many commands each partition of ours still has to apply, where the log has told that."""
@@ -244,9 +243,9 @@ class Worker:
             self._consumer.seek(partition, progress.next_offset)
 
     def _drop_unassigned(self) -> None:
+        # Not what is stopped: the consumer keeps it paused when it comes back, until it is looked at again.
         assigned = self._consumer.assignment()
         self._forget([partition for partition in self._progress if partition not in assigned])
-        self._stopped = {p: at for p, at in self._stopped.items() if p in assigned}
         self._seeks = {p: count for p, count in self._seeks.items() if p in assigned}
 
     def _forget(self, partitions: Sequence[int] | Mapping[int, object]) -> None:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import redis
 
+import todo_worker.worker
 from scripts.stack.server import wait_until
 from tests.support.commands import create, update
 from todo_api.core.command_log import Message, Record
@@ -45,7 +46,7 @@ class Rig:
         self.publisher.publish(Record(key, value, (("trace", b"t1"),)))
 
     def make(self, **options: Any) -> Worker:
-        consumer = StreamsConsumer(self.redis_url, TOPIC, PARTITIONS)
+        consumer = options.pop("consumer", None) or StreamsConsumer(self.redis_url, TOPIC, PARTITIONS)
         applier = Applier(self.database_url, log=consumer.log, idempotency_hours=24)
         dead_letters = make_dead_letter_publisher(
             "streams", brokers=(), topic=TOPIC, redis_url=self.redis_url, timeout_s=1.5
@@ -171,6 +172,41 @@ def test_other_partitions_go_on_while_one_is_stopped(rig: Rig, caplog: pytest.Lo
         # Enough todos that some are in the three partitions that are not stopped.
         rig.send(*(create(title="good") for _ in range(40)))
         wait_until(lambda: len(rig.titles()) >= 20, 10, "good ones applied")
+
+
+class SharedConsumer(StreamsConsumer):
+    """One that has to give partitions away, as a rebalance of Kafka does."""
+
+    taken: frozenset[int] = frozenset()
+
+    def assignment(self) -> frozenset[int]:
+        return super().assignment() - self.taken
+
+
+def test_a_stopped_partition_that_was_another_workers_for_a_while_is_looked_at_again(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(todo_worker.worker, "_RECHECK_STOPPED_S", 1.0)
+    command = create(title="good")
+    for _ in range(20):
+        rig.send_raw(command.key, b"bad")
+    rig.send(command)
+    consumer = SharedConsumer(rig.redis_url, TOPIC, PARTITIONS)
+    worker = rig.make(consumer=consumer, dlq_limit=5)
+    while "DLQ_LIMIT" not in caplog.text:
+        worker.step()
+    consumer.taken = consumer.assignment()
+    worker.step()
+    with psycopg.connect(rig.database_url) as connection:
+        # A person, meanwhile.
+        connection.execute("update applied set next_offset = 20 where next_offset = 5")
+    consumer.taken = frozenset()
+
+    def has_applied() -> bool:
+        worker.step()
+        return rig.titles() == ["good"]
+
+    wait_until(has_applied, 10, "what came behind the bad ones")
 
 
 def test_commands_cut_off_before_they_were_applied_stop_the_partition_with_an_alarm(
