@@ -4,6 +4,7 @@ import gzip
 import logging
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -221,3 +222,19 @@ def test_spans_reach_a_collector_before_the_process_has_ended():
     assert path == "/v1/traces"
     ((span,),) = [scope.spans for resource in request.resource_spans for scope in resource.scope_spans]
     assert span.name == "GET /todos"
+
+
+def test_a_collector_that_does_not_answer_holds_up_no_process_that_stops():
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        collector.received = []  # type: ignore[attr-defined]
+        tracing = make_tracing("todo-test", f"http://127.0.0.1:{collector.server_port}/")
+        tracing.start()
+        tracing.begin(SpanKind.SERVER, ()).end("GET /todos", {})
+        began = time.monotonic()
+        tracing.stop(0.1)
+        # An export waits for 5 s.
+        assert time.monotonic() - began < 4.0
+        collector.handle_request()
+        (stopping,) = [thread for thread in threading.enumerate() if thread.name == "spans-stopping"]
+        stopping.join(10.0)
+    assert len(collector.received) == 1  # type: ignore[attr-defined]
