@@ -22,7 +22,8 @@ def tool_settings(folder: Path) -> Settings:
 
     Raises SettingsError.
     """
-    return load_settings("tool", published_environment(folder) | environment())
+    is_set = {name: value for name, value in environment().items() if value}
+    return load_settings("tool", published_environment(folder) | is_set)
 
 
 def database_url(folder: Path) -> str:

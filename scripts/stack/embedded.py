@@ -139,7 +139,8 @@ class EmbeddedStack:
             "WEB_CONCURRENCY": str(choices.processes),
             "COMMAND_LOG": "kafka" if brokers else "streams",
             **({"KAFKA_BROKERS": brokers} if brokers else {}),
-            **({"PUBLISHER_SOCKET": str(self._relay_socket)} if self._relay_socket else {}),
+            # Empty: no other relay, which the surroundings may name.
+            "PUBLISHER_SOCKET": str(self._relay_socket or ""),
         }
 
     def _programs(self, environment: dict[str, str]) -> list[Program]:

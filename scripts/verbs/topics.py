@@ -20,10 +20,13 @@ def topics(replication_factor: int | None, folder: Path) -> None:
     That of the commands and that of the dead letters, unless they are there. What is there is never altered;
     another number of partitions than KAFKA_PARTITIONS is an error. Safe to repeat, and by two at once.
     """
+    settings = tool_settings.tool_settings(folder)
+    if settings.command_log == "streams":
+        click.echo("nothing to do, commands wait in Streams (COMMAND_LOG), which need no topics")
+        return
     # Only here: the driver takes 0.2 s to import.
     from todo_api.core.command_log.topics import ensure_topics
 
-    settings = tool_settings.tool_settings(folder)
     for topic in ensure_topics(
         settings.kafka_brokers,
         settings.kafka_todo_topic,

@@ -67,7 +67,7 @@ def up(port: int | None, kafka: bool, workers: int | None, folder: Path) -> None
                 log_format=surroundings.get("LOG_FORMAT") or "console",
                 processes=workers or settings.web_concurrency or _DEFAULT_PROCESSES,
                 kafka=kafka,
-                brokers=surroundings.get("KAFKA_BROKERS") if kafka else None,
+                brokers=(surroundings.get("KAFKA_BROKERS") or None) if kafka else None,
             )
             stack = EmbeddedStack(folder, choices, lock=lock, announce=announce)
             try:

@@ -123,7 +123,11 @@ def up(tmp_path):
 
 
 @pytest.fixture
-def stack(up):
+def stack(up, tmp_path):
+    # What is there for other servers must not matter.
+    (tmp_path / ".env").write_text(
+        "DATABASE_URL=postgres://db.invalid/x\nREDIS_URL=redis://cache.invalid\nPUBLISHER_SOCKET=/nowhere/relay.sock\n"
+    )
     stack = up()
     stack.wait_ready()
     return stack

@@ -94,6 +94,15 @@ def test_a_token_is_signed_with_the_secret_of_the_stack_when_none_is_set(todo, t
     assert jwt.decode(answer.output.strip(), SECRET, algorithms=["HS256"])["sub"] == "demo"
 
 
+@pytest.mark.parametrize("settings", [{}, {"COMMAND_LOG": ""}])
+def test_topics_are_for_kafka_alone_and_an_empty_value_hides_nothing(todo, tmp_path, settings):
+    (tmp_path / ".todo").mkdir()
+    (tmp_path / ".todo" / "environment.json").write_text(json.dumps({"COMMAND_LOG": "streams"}))
+    answer = todo("topics", **settings)
+    assert answer.exit_code == 0
+    assert "nothing to do" in answer.output
+
+
 def test_the_secret_of_the_environment_comes_before_that_of_the_stack(todo, tmp_path):
     (tmp_path / ".todo").mkdir()
     (tmp_path / ".todo" / "environment.json").write_text(json.dumps({"JWT_SECRET": SECRET[::-1]}))
