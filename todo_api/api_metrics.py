@@ -17,6 +17,12 @@ REQUEST_SECONDS: Final = Metric(
 PAGE_HITS: Final = Metric(
     Kind.COUNTER, "todo_api_page_hits_total", "List requests answered from the page table"
 )
+PAGE_OVERDUE: Final = Metric(
+    Kind.COUNTER, "todo_api_page_overdue_total", "Hits while neither Redis nor PostgreSQL could be asked"
+)
+PAGE_WAITS: Final = Metric(
+    Kind.COUNTER, "todo_api_page_waits_total", "Requests that waited for a page that another one fetched"
+)
 PAGE_MISSES: Final = Metric(
     Kind.COUNTER, "todo_api_page_misses_total", "Pages fetched because a request asked"
 )
@@ -24,6 +30,12 @@ PAGE_REFRESHES: Final = Metric(
     Kind.COUNTER,
     "todo_api_page_refreshes_total",
     "Pages replaced by the watcher because the generation moved",
+)
+PAGE_FAILURES: Final = Metric(
+    Kind.COUNTER, "todo_api_page_failures_total", "Pages that could not be fetched or replaced"
+)
+PAGE_FETCHING: Final = Metric(
+    Kind.COUNTER, "todo_api_page_fetch_seconds_total", "Time that misses, refreshes and failures took"
 )
 PAGES: Final = Metric(Kind.GAUGE, "todo_api_page_table_pages", "Pages in the page tables of all processes")
 PAGE_BYTES: Final = Metric(

@@ -71,14 +71,20 @@ class Figures(NamedTuple):
     """What the table did since it was made, and what it holds now.
 
     ``hits`` counts answers from the table, ``unrouted`` those of them that the hit path gave, of which
-    ``unrouted_not_modified`` were 304. ``age_s`` is the time since a state was last learned.
+    ``unrouted_not_modified`` were 304, and ``overdue`` those given while nothing could be learned. ``waits`` counts
+    requests that waited for a page while another request fetched it, ``failures`` the pages that could not be had.
+    ``fetching_s`` is what misses, refreshes and failures took. ``age_s`` is the time since a state was last learned.
     """
 
     hits: int
     unrouted: int
     unrouted_not_modified: int
+    overdue: int
+    waits: int
     misses: int
     refreshes: int
+    failures: int
+    fetching_s: float
     pages: int
     page_bytes: int
     state: State | None
@@ -116,8 +122,12 @@ class PageTable:
         self._state: State | None = None
         self._learned_at = float("-inf")
         self._routed_hits = 0
+        self._overdue = 0
+        self._waits = 0
         self._misses = 0
         self._refreshes = 0
+        self._failures = 0
+        self._fetching_s = 0.0
         # Of entries that are gone: their hits, and their 304s.
         self._gone = (0, 0)
         self._has_learned = threading.Event()
@@ -146,6 +156,7 @@ class PageTable:
             if age_s <= _FRESH_S:
                 return entry.page
             if self._state is not None and age_s <= self._stale_max_s:
+                self._overdue += 1
                 return replace(entry.page, age_s=int(age_s))
         return self._fill(key, at_least)
 
@@ -184,8 +195,12 @@ class PageTable:
                 hits=hits,
                 unrouted=hits - self._routed_hits,
                 unrouted_not_modified=not_modified,
+                overdue=self._overdue,
+                waits=self._waits,
                 misses=self._misses,
                 refreshes=self._refreshes,
+                failures=self._failures,
+                fetching_s=self._fetching_s,
                 pages=len(self._entries),
                 page_bytes=page_bytes,
                 state=self._state,
@@ -194,6 +209,7 @@ class PageTable:
 
     def _fill(self, key: PageKey, at_least: State | None) -> Page:
         with self._lock:
+            self._waits += key in self._filling
             filling = self._filling.setdefault(key, threading.Lock())
         with filling:
             entry = self._entries.get(key)
@@ -203,11 +219,15 @@ class PageTable:
             wanted = self._state if fresh else None
             if at_least is not None and (wanted is None or not wanted.includes(at_least)):
                 wanted = at_least
+            began = time.monotonic()
+            page = None
             try:
                 page = self._source.fetch(key, wanted)
             finally:
                 with self._lock:
                     self._filling.pop(key, None)
+                    self._failures += page is None
+                    self._fetching_s += time.monotonic() - began
             with self._lock:
                 self._misses += 1
                 return self._keep(_new_enough(page, at_least))
@@ -310,6 +330,9 @@ class PageTable:
         except StoreUnavailable:
             # The old page is the best there is; it is looked at again soon.
             entry.next_refresh = began + _FRESH_S
+            with self._lock:
+                self._failures += 1
+                self._fetching_s += time.monotonic() - began
             return True
         if page is None:
             return False
@@ -317,6 +340,7 @@ class PageTable:
         entry.next_refresh = began + max(_CPU_SHARE * cpu_s, _TIME_SHARE * took_s)
         with self._lock:
             self._refreshes += 1
+            self._fetching_s += took_s
             self._keep(page)
         return True
 

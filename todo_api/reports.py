@@ -19,8 +19,12 @@ def page_report(pages: PageTable) -> Report:
         slot.raise_to(metrics.REQUESTS, "/todos", "GET", "3xx", total=figures.unrouted_not_modified)
         slot.add(metrics.REQUESTS, "/todos", "GET", "5xx", amount=0)
         slot.raise_to(metrics.PAGE_HITS, total=figures.hits)
+        slot.raise_to(metrics.PAGE_OVERDUE, total=figures.overdue)
+        slot.raise_to(metrics.PAGE_WAITS, total=figures.waits)
         slot.raise_to(metrics.PAGE_MISSES, total=figures.misses)
         slot.raise_to(metrics.PAGE_REFRESHES, total=figures.refreshes)
+        slot.raise_to(metrics.PAGE_FAILURES, total=figures.failures)
+        slot.raise_to(metrics.PAGE_FETCHING, total=figures.fetching_s)
         slot.set(metrics.PAGES, value=figures.pages)
         slot.set(metrics.PAGE_BYTES, value=figures.page_bytes)
         if figures.state is not None:

@@ -1,9 +1,14 @@
 """The page table without servers: in which order and how soon the watcher refreshes. The rest is in integration/."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import pytest
+
 from scripts.stack.server import wait_until
+from todo_api.core.errors import StoreUnavailable
 from todo_api.core.store import State
 from todo_api.page_table import PageTable
 from todo_api.pages import Page, PageKey
@@ -17,13 +22,24 @@ class Todos:
     def __init__(self) -> None:
         self.generation = 1
         self.busy_looks = 0
+        self.is_away = False
+        # Fetches wait for it.
+        self.is_there = threading.Event()
+        self.is_there.set()
+        self.fetches = 0
         self.refreshed: list[PageKey] = []
         self.forgotten: list[PageKey] = []
 
     def learn(self, _known: State | None) -> State:
+        if self.is_away:
+            raise StoreUnavailable("away")
         return State("e", self.generation)
 
     def fetch(self, key: PageKey, _wanted: State | None) -> Page:
+        self.fetches += 1
+        assert self.is_there.wait(10)
+        if self.is_away:
+            raise StoreUnavailable("away")
         return self.build(key)
 
     def refresh(self, key: PageKey, _wanted: State) -> Page | None:
@@ -78,3 +94,36 @@ def test_what_is_kept_for_a_page_goes_with_it() -> None:
         for key in (LARGE, SMALL, MIDDLE):
             table.get(key)
     assert todos.forgotten == [LARGE]
+
+
+def test_requests_that_wait_for_the_fetch_of_another_are_counted_and_fetch_nothing() -> None:
+    todos = Todos()
+    with watched(todos) as table, ThreadPoolExecutor(3) as pool:
+        wait_until(lambda: table.state is not None, 5, "the watcher's first news")
+        todos.is_there.clear()
+        answers = [pool.submit(table.get, SMALL)]
+        wait_until(lambda: todos.fetches == 1, 5, "the first is fetching")
+        answers += [pool.submit(table.get, SMALL) for _ in range(2)]
+        wait_until(lambda: table.figures().waits == 2, 5, "two wait")
+        todos.is_there.set()
+        assert [answer.result(5).key for answer in answers] == [SMALL] * 3
+        figures = table.figures()
+    assert (todos.fetches, figures.waits, figures.misses, figures.failures) == (1, 2, 1, 0)
+    assert figures.fetching_s > 0
+
+
+def test_what_could_not_be_had_and_what_is_overdue_is_counted() -> None:
+    todos = Todos()
+    with watched(todos) as table:
+        table.get(SMALL)
+        wait_until(lambda: table.state is not None, 5, "the watcher's first news")
+        before = table.figures()
+        todos.is_away = True
+        with pytest.raises(StoreUnavailable):
+            table.get(MIDDLE)
+        assert table.figures().failures == before.failures + 1
+        wait_until(lambda: table.get(SMALL).age_s > 0, 10, "the page is overdue")
+        after = table.figures()
+    assert after.overdue > before.overdue == 0
+    assert after.misses == before.misses
+    assert after.fetching_s > before.fetching_s
