@@ -215,8 +215,12 @@ def test_without_the_network_the_page_says_so_and_comes_back(open_page, client, 
 def test_a_token_that_expires_ends_the_session_and_what_was_not_sent_can_be_sent_again(
     open_page, client, no_todos, deployment
 ):
-    page = open_page("/", token=token_for(deployment, lives_s=2))
+    page = open_page("/")
+    page.clock.install()
+    page.get_by_label("Token").fill(token_for(deployment, lives_s=600))
+    page.get_by_role("button", name="Sign in").click()
     expect(page.locator("#user")).to_have_text("ann")
+    page.clock.fast_forward("10:00")
     expect(page.get_by_role("alert").filter(has_text="no longer accepted")).to_be_visible()
     expect(page.get_by_label("Token")).to_be_focused()
     expect(page.get_by_role("textbox", name="New todo")).to_be_hidden()

@@ -1,17 +1,12 @@
-"""What a client is answered while something is killed, frozen or away; that nothing is lost is for tests/faults."""
+"""What a client is answered while a server is killed, frozen or away; that nothing is lost is for tests/faults."""
 
-import http.client
-import signal
-import threading
 import time
-from contextlib import closing
 
-import psutil
 import pytest
 
 from scripts.stack.server import wait_until
 from tests.support.deployment import Deployment
-from tests.support.http_client import LOST, Reply, Todo
+from tests.support.http_client import Reply, Todo
 
 pytestmark = pytest.mark.faults
 
@@ -19,20 +14,28 @@ HEALED_S = 40
 KAFKA = pytest.param("kafka", marks=pytest.mark.kafka)
 
 
-@pytest.fixture
-def settings(servers, kind):
-    with servers.settings(kind) as env:
-        yield env
+@pytest.fixture(scope="module", params=[KAFKA, "streams"])
+def kind(request):
+    return request.param
 
 
-@pytest.fixture
-def deployment(settings, tmp_path):
-    """One API process and a worker of this test's own, which has applied a first todo."""
-    with Deployment(tmp_path, settings, settings["JWT_SECRET"]) as running:
-        todo_id = running.client.create(title="first")
-        wait_until(lambda: running.client.todo(todo_id) is not None, HEALED_S, "first todo applied")
-        wait_until(lambda: len(listed(running)) == 1, HEALED_S, "first todo listed")
+@pytest.fixture(scope="module")
+def running(servers, kind, tmp_path_factory):
+    """One API process and a worker."""
+    with (
+        servers.settings(kind) as env,
+        Deployment(tmp_path_factory.mktemp(kind), env, env["JWT_SECRET"]) as running,
+    ):
         yield running
+
+
+@pytest.fixture
+def deployment(servers, running):
+    """They, whole: what was written is applied and listed."""
+    servers.mend()
+    last = assert_writes_come_back(running)
+    wait_until(lambda: last in [todo["id"] for todo in listed(running)], HEALED_S, "listed")
+    return running
 
 
 def listed(deployment: Deployment) -> list[Todo]:
@@ -57,8 +60,8 @@ def assert_refused_for_now(reply: Reply, took_s: float) -> None:
     assert took_s < 5
 
 
-def assert_writes_come_back(deployment: Deployment) -> None:
-    """Until a write is acknowledged, and applied."""
+def assert_writes_come_back(deployment: Deployment) -> str:
+    """Wait until a write is acknowledged, and applied; return the id of its todo."""
     ids: list[str] = []
 
     def is_accepted() -> bool:
@@ -69,9 +72,9 @@ def assert_writes_come_back(deployment: Deployment) -> None:
 
     wait_until(is_accepted, HEALED_S, "writes accepted")
     wait_until(lambda: deployment.client.todo(ids[0]) is not None, HEALED_S, "writes applied")
+    return ids[0]
 
 
-@pytest.mark.parametrize("kind", [KAFKA, "streams"])
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_without_the_log_writes_are_refused_and_reads_go_on_until_it_is_back(servers, kind, deployment, how):
     log = servers.log_process(kind)
@@ -88,7 +91,6 @@ def test_without_the_log_writes_are_refused_and_reads_go_on_until_it_is_back(ser
     assert_writes_come_back(deployment)
 
 
-@pytest.mark.parametrize("kind", [KAFKA, "streams"])
 def test_without_the_database_writes_are_accepted_and_applied_once_it_is_back(servers, deployment):
     before = listed(deployment)
     servers.process("postgres").kill()
@@ -110,11 +112,11 @@ def test_without_the_database_writes_are_accepted_and_applied_once_it_is_back(se
     wait_until(lambda: {t["id"] for t in listed(deployment)} >= set(todo_ids), HEALED_S, "all of them listed")
     assert [t["title"] for t in listed(deployment)] == [
         *(f"meanwhile {n}" for n in range(4, -1, -1)),
-        "first",
+        *(t["title"] for t in before),
     ]
 
 
-@pytest.mark.parametrize("kind", [KAFKA])
+@pytest.mark.parametrize("kind", [KAFKA], indirect=True)
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_without_redis_reads_and_writes_go_on(servers, deployment, how):
     valkey = servers.process("valkey")
@@ -128,69 +130,3 @@ def test_without_redis_reads_and_writes_go_on(servers, deployment, how):
 
     servers.mend()
     assert_writes_come_back(deployment)
-
-
-@pytest.mark.parametrize("kind", [KAFKA, "streams"])
-def test_sigterm_lets_the_api_finish_the_write_in_flight_and_ends_it_with_0(servers, kind, deployment):
-    gunicorn = deployment.gunicorn
-    [worker] = gunicorn.worker_pids()
-    replies: list[Reply] = []
-
-    def has_a_client() -> bool:
-        connections = psutil.Process(worker).net_connections("tcp")
-        return any(c.laddr.port == gunicorn.port and c.raddr for c in connections)
-
-    # A frozen log keeps a write in flight for as long as we need it.
-    servers.log_process(kind).freeze()
-    write = threading.Thread(
-        target=lambda: replies.append(deployment.client.request("POST", "/todos", {"title": "in flight"}))
-    )
-    write.start()
-    try:
-        wait_until(has_a_client, HEALED_S, "the write is in flight")
-        gunicorn.signal(signal.SIGTERM)
-    finally:
-        servers.log_process(kind).resume()
-        write.join(HEALED_S)
-
-    assert [reply.status for reply in replies] == [202]
-    assert gunicorn.wait(25) == 0
-    todo_id = replies[0].json()["id"]
-    wait_until(lambda: todo_id in [row["id"] for row in deployment.rows()], HEALED_S, "applied")
-
-
-@pytest.mark.parametrize("kind", ["streams"])
-def test_sigterm_makes_the_api_not_ready_at_once(deployment):
-    gunicorn = deployment.gunicorn
-    # Opened before: new connections may be refused from now on.
-    with closing(http.client.HTTPConnection(gunicorn.host, gunicorn.port, timeout=10)) as connection:
-        connection.request("GET", "/ready")
-        response = connection.getresponse()
-        assert (response.status, response.read() != b"") == (200, True)
-        gunicorn.signal(signal.SIGTERM)
-        wait_until(lambda: not_ready(connection), 25, "not ready")
-    assert gunicorn.wait(25) == 0
-
-
-def not_ready(connection: http.client.HTTPConnection) -> bool:
-    try:
-        connection.request("GET", "/ready")
-        response = connection.getresponse()
-        response.read()
-    except LOST:
-        return True
-    return response.status == 503
-
-
-@pytest.mark.parametrize("kind", [KAFKA, "streams"])
-def test_sigterm_ends_the_worker_with_0_and_nothing_is_applied_twice_by_the_next(deployment):
-    todo_ids = [deployment.client.create(title=f"todo {number}") for number in range(20)]
-    assert deployment.worker.stop(25) == 0
-
-    todo_ids += [deployment.client.create(title=f"todo {number}") for number in range(20, 25)]
-    deployment.worker.start()
-
-    wait_until(lambda: {row["id"] for row in deployment.rows()} >= set(todo_ids), HEALED_S, "all applied")
-    rows = deployment.rows()
-    assert len(rows) == 26
-    assert {row["version"] for row in rows} == {1}

@@ -162,6 +162,12 @@ def test_workers_leave_when_the_master_is_killed(gunicorn):
 
 
 def test_idle_workers_stop_at_once(gunicorn):
+    # Seen at the next tick of the loop only, six signals would wait three seconds. So they may on a busy machine, but
+    # not each time.
+    assert any(six_stops_s(gunicorn) < 1.8 for _ in range(3))
+
+
+def six_stops_s(gunicorn):
     server = gunicorn(workers=6)
     time.sleep(2.5)  # Idle: the loop has gone round on its own.
     waited_s = 0.0
@@ -170,8 +176,7 @@ def test_idle_workers_stop_at_once(gunicorn):
         os.kill(worker, signal.SIGTERM)
         wait_until(lambda: not is_alive(worker), 5, "the worker stops")  # noqa: B023
         waited_s += time.monotonic() - started
-    # Seen at the next tick of the loop only, six signals would wait three seconds.
-    assert waited_s < 1.8
+    return waited_s
 
 
 def test_a_changed_file_restarts_the_worker_under_reload(tmp_path):

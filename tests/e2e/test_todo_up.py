@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -62,7 +63,7 @@ class Up:
             assert self.process.poll() is None, self.printed
             return "Ctrl-C stops it" in self.printed
 
-        wait_until(banner, 90, "the banner")
+        wait_until(banner, 180, "the banner")
         wait_until(self.is_ready, 30, "/ready")
 
     def token(self):
@@ -106,12 +107,12 @@ def is_running(pid):
     return bool(shown.strip()) and not shown.startswith("Z")
 
 
-@pytest.fixture
-def up(tmp_path):
-    """Start ``todo up``; all that is left of it at the end is stopped."""
+@contextmanager
+def ups(folder):
+    """Yield a function that starts ``todo up``; all that is left of it at the end is stopped."""
     started = []
 
-    def start(*options, port=None, folder=tmp_path):
+    def start(*options, port=None):
         started.append(Up(folder, port or free_port(), *options))
         return started[-1]
 
@@ -123,6 +124,12 @@ def up(tmp_path):
 
 
 @pytest.fixture
+def up(tmp_path):
+    with ups(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
 def stack(up, tmp_path):
     # What is there for other servers must not matter.
     (tmp_path / ".env").write_text(
@@ -131,6 +138,15 @@ def stack(up, tmp_path):
     stack = up()
     stack.wait_ready()
     return stack
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory):
+    """A stack for the tests that leave it running."""
+    with ups(tmp_path_factory.mktemp("lasting")) as start:
+        stack = start()
+        stack.wait_ready()
+        yield stack
 
 
 def test_what_the_banner_says_to_copy_makes_a_todo_that_is_listed_and_still_there_after_a_restart(up, stack):
@@ -146,7 +162,8 @@ def test_what_the_banner_says_to_copy_makes_a_todo_that_is_listed_and_still_ther
     wait_until(lambda: "Buy milk" in again.titles(), 20, "the todo is still listed")
 
 
-def test_a_killed_api_and_a_killed_worker_come_back(stack):
+def test_a_killed_api_and_a_killed_worker_come_back(lasting):
+    stack = lasting
     api, worker = stack.pid_of("api"), stack.pid_of("worker")
     os.kill(api, signal.SIGKILL)
     os.kill(worker, signal.SIGKILL)
@@ -157,7 +174,8 @@ def test_a_killed_api_and_a_killed_worker_come_back(stack):
     wait_until(lambda: "api had died and was started again" in stack.printed, 10, "it is said")
 
 
-def test_killed_servers_come_back_with_what_was_acknowledged(stack):
+def test_killed_servers_come_back_with_what_was_acknowledged(lasting):
+    stack = lasting
     stack.create("before the kill")
     for server in ("valkey", "postgres"):
         os.kill(stack.pid_of(server), signal.SIGKILL)
@@ -186,11 +204,12 @@ def test_a_stack_whose_owner_was_killed_ends_and_makes_way_for_the_next(up, stac
     assert not [pid for pid in children if is_running(pid)]
 
 
-def test_a_second_one_on_the_same_folder_names_the_first(up, stack):
-    second = up(port=free_port())
-    assert second.process.wait(20) == 1
-    assert f"process {stack.process.pid}, http://127.0.0.1:{stack.port}" in second.printed
-    assert stack.is_ready()
+def test_a_second_one_on_the_same_folder_names_the_first(lasting):
+    with ups(lasting.folder) as up:
+        second = up()
+        assert second.process.wait(20) == 1
+    assert f"process {lasting.process.pid}, http://127.0.0.1:{lasting.port}" in second.printed
+    assert lasting.is_ready()
 
 
 def test_a_port_that_is_taken_is_named_and_another_is_offered(up, tmp_path):

