@@ -97,6 +97,27 @@ def test_seeking_pausing_and_committing_what_went_to_another_worker_is_harmless(
     assert _poll(first) == []
 
 
+def test_a_poll_waits_even_while_a_heartbeat_is_due_that_a_hanging_broker_does_not_answer(
+    consumer, monkeypatch
+):
+    one = consumer()
+    wait_until(lambda: _shares(one) == [EVERY], 30, "all partitions")
+    for partition in EVERY:
+        one.seek(partition, 0)
+    rounds = []
+    fetch_records = one._opened._fetcher.fetch_records
+
+    def counted(*arguments, **options):
+        rounds.append(options["timeout_ms"])
+        return fetch_records(*arguments, **options)
+
+    monkeypatch.setattr(one._opened._fetcher, "fetch_records", counted)
+    monkeypatch.setattr(one._opened._coordinator, "time_to_next_heartbeat", lambda: 0)
+    assert one.poll(1_000, 0.5) == {}
+    # Half a second in pieces of a twentieth; it was thousands.
+    assert len(rounds) <= 20
+
+
 def test_a_tombstone_and_a_message_without_a_key_come_through(consumer, producer, topic):
     producer.send(topic, key=b"key", value=None, partition=0).get(10)
     producer.send(topic, value=b"value", partition=0).get(10)
