@@ -182,7 +182,8 @@ class StreamsConsumer:
                 for message in read:
                     messages.setdefault(message.partition, []).append(message)
                 wanted -= len(read)
-                if not read and (messages or time.monotonic() >= deadline):
+                # Over when time is up: where each read takes long (a server far away), there is always something new.
+                if time.monotonic() >= deadline or (messages and not read):
                     break
         except RedisError as ex:
             if not messages:
