@@ -26,7 +26,9 @@ def overload(scene: Scene) -> None:
         scene.expect(not others, f"answers {dict(result.statuses)}")
         scene.notes.append(
             f"{connections} connections: {result.served_per_s:.0f}/s served, "
-            f"{result.statuses[503] / result.seconds:.0f}/s refused, slowest {result.slowest_s:.2f} s"
+            f"{result.statuses[503] / result.seconds:.0f}/s refused, slowest {result.slowest_s:.2f} s "
+            f"({result.slowest_status}, connected after {result.connected_s:.2f} s; "
+            f"flood late by up to {result.late_s:.2f} s)"
         )
         return result.served_per_s, result.slowest_s
 

@@ -1,6 +1,7 @@
 """One round of one row: load, fault, healing, and what the ledger says afterwards."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -190,6 +191,9 @@ def _measure(result: Result, load: Load, observers: list[Observer], healed_at: f
     result.writes, result.acked, result.unknown = len(writes), counts["acked"], counts["unknown"]
     result.answer_s = max(write.took_s for write in load.ledger.writes)
     answered = sorted(read.took_s for read in load.reads if read.status == 200)
+    others = Counter(read.status for read in load.reads if read.status != 200)
+    if others:
+        result.notes.append(f"other answers to reads: {dict(others)}")
     result.reads, result.reads_answered = len(load.reads), len(answered)
     result.read_p99_s = percentile(answered, 0.99)
     recovered_at = load.recovered_at(healed_at)
