@@ -237,7 +237,7 @@ class Settings:
     )
     dlq_limit: int = _setting(
         "DLQ_LIMIT",
-        "Dead letters in a row after which the worker stops and alarms",
+        "Dead letters in a row after which a partition stops, with an alarm",
         _integer(1, 1_000_000),
         "100",
     )
