@@ -55,11 +55,15 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         try:
-            scheme = urlsplit(text).scheme
+            parts = urlsplit(text)
+            # PostgreSQL's may name several hosts, each with a port.
+            are_ports_good = "," in parts.netloc or parts.port != 0
         except ValueError:
-            scheme = ""
-        if scheme not in schemes or "\0" in text:
-            raise ValueError(f"must be a URL beginning with {' or '.join(s + '://' for s in schemes)}")
+            are_ports_good = False
+        if not are_ports_good or parts.scheme not in schemes or "\0" in text:
+            raise ValueError(
+                f"must be a URL beginning with {' or '.join(s + '://' for s in schemes)}, its port from 1 to 65535"
+            )
         return text
 
     return parse
@@ -67,7 +71,8 @@ def _url(*schemes: str) -> Callable[[str], str]:
 
 def _brokers(text: str) -> tuple[str, ...]:
     brokers = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not brokers or not all(re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:/,]+):[0-9]{1,5}", b) for b in brokers):
+    found = [re.fullmatch(r"(?:\[[0-9a-fA-F:]+\]|[^\s:/,]+):([0-9]{1,5})", broker) for broker in brokers]
+    if not found or not all(each and 0 < int(each[1]) < 65536 for each in found):
         raise ValueError("must be host:port, several separated by commas")
     return brokers
 

@@ -1,10 +1,11 @@
 """PostgreSQL: there, migrated, with room for our connections, and a clock that agrees."""
 
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from config.settings import Settings
 from scripts.doctor.checked import CONNECT_TIMEOUT_S, Checked, Clock, check_clock, ok, problem, skipped
@@ -20,8 +21,9 @@ select current_setting('max_connections')::int
 
 def check_postgres(settings: Settings, *, instances: int, workers: int, clock: Clock) -> Iterator[Checked]:
     """Check all of it. Blocks at most a few seconds a check. Raises nothing of psycopg's."""
-    place = _place(settings.database_url)
+    place = "PostgreSQL"
     try:
+        place = _place(settings.database_url)
         with psycopg.connect(
             settings.database_url, connect_timeout=int(CONNECT_TIMEOUT_S), autocommit=True
         ) as connection:
@@ -80,9 +82,10 @@ def _time(connection: psycopg.Connection[Any]) -> float:
 
 
 def _place(url: str) -> str:
-    # Never the URL itself: it holds a password.
-    parts = urlsplit(url)
-    return f"PostgreSQL at {parts.hostname or 'the local socket'}:{parts.port or 5432}"
+    # Never the URL itself: it holds a password. There may be several hosts, with a port each or one for all.
+    info = conninfo_to_dict(url)
+    hosts, ports = str(info.get("host") or "the local socket"), str(info.get("port") or 5432)
+    return "PostgreSQL at " + ", ".join(map(":".join, zip(hosts.split(","), cycle(ports.split(",")))))
 
 
 def _first_line(ex: psycopg.Error) -> str:

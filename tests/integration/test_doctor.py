@@ -134,6 +134,14 @@ def test_servers_that_are_away_are_each_named_without_their_passwords(doctor):
     assert "hunter2" not in str(said)
 
 
+def test_a_database_of_several_hosts_that_are_away_is_named_with_all_of_them(doctor):
+    one, two = free_port(), free_port()
+    url = f"postgres://todo:hunter2@127.0.0.1:{one},127.0.0.1:{two}/todo"
+    problems = doctor.problems(DATABASE_URL=url)
+    assert f"PostgreSQL at 127.0.0.1:{one}, 127.0.0.1:{two} does not serve us" in problems["postgres"]
+    assert "hunter2" not in problems["postgres"]
+
+
 def test_a_schema_that_is_not_there_says_which_migrations_and_the_verb(doctor, postgres):
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("create database doctor_empty")

@@ -41,9 +41,13 @@ def test_everything_wrong_is_named_in_one_message() -> None:
         ("HTTP_PORT", "\u0668\u0660"),
         ("DATABASE_URL", "mysql://db"),
         ("DATABASE_URL", "db:5432"),
+        ("DATABASE_URL", "postgres://db:port/todo"),
+        ("DATABASE_URL", "postgres://[::1/todo"),
         ("REDIS_URL", "http://redis"),
+        ("REDIS_URL", "redis://redis:65536"),
         ("KAFKA_BROKERS", ","),
         ("KAFKA_BROKERS", "kafka"),
+        ("KAFKA_BROKERS", "kafka:9092,kafka:99999"),
         ("KAFKA_BROKERS", "kafka:9092;other:9092"),
         ("KAFKA_CLIENT", "librdkafka2"),
         ("PUBLISHER_SOCKET", "relay.sock"),
@@ -83,6 +87,11 @@ def test_shown_settings_hide_secrets_and_show_the_rest() -> None:
     shown = load_settings("api", API).shown()
     assert (shown["DATABASE_URL"], shown["JWT_SECRET"], shown["HTTP_PORT"]) == ("***", "***", "8080")
     assert not any(secret in value for secret in ("hunter2", SECRET) for value in shown.values())
+
+
+def test_a_database_may_have_several_hosts() -> None:
+    url = "postgres://app:pw@one:5432,two:5433/todo"
+    assert load_settings("worker", {"DATABASE_URL": url}).database_url == url
 
 
 def test_an_empty_value_counts_as_not_set() -> None:
