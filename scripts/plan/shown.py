@@ -109,6 +109,8 @@ kafka:
   client: {load.client}
 api:
   replicas: {needs.api.pods}
+  # On CPU time it would not see processes that wait for Kafka.
+  autoscaling: {{enabled: false}}
   processes: {load.processes_per_pod}
   resources:
     requests: {{cpu: {max(100, round(1000 * needs.api.cores / needs.api.pods))}m}}

@@ -389,6 +389,32 @@ def test_the_scaler_looks_at_the_group_that_the_worker_joins():
     assert metadata["topic"] == "todo-commands"
 
 
+@pytest.mark.parametrize(
+    ("switch", "kind", "path"),
+    [
+        ({"api": {"autoscaling": {"enabled": True}}}, "HorizontalPodAutoscaler", "behavior"),
+        ({"worker": {"autoscaling": {"enabled": True}}}, "HorizontalPodAutoscaler", "behavior"),
+        (
+            {"worker": {"keda": {"enabled": True}}},
+            "ScaledObject",
+            "advanced.horizontalPodAutoscalerConfig.behavior",
+        ),
+    ],
+    ids=["api.autoscaling", "worker.autoscaling", "worker.keda"],
+)
+def test_how_fast_each_autoscaler_goes_up_and_down_can_be_set(switch, kind, path):
+    ((part, scaler),) = switch.items()
+    (name,) = scaler
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": 77}}
+    values = merged(MINIMAL, ROOMY, switch, {part: {name: {"behavior": behavior}}})
+    (found,) = of_kind(objects(values), kind)
+    validate(found)
+    spec = found["spec"]
+    for key in path.split("."):
+        spec = spec[key]
+    assert spec["scaleDown"]["stabilizationWindowSeconds"] == 77
+
+
 def test_the_notes_say_where_it_is_and_warn_of_the_demo():
     demo = files(DEMO)["NOTES.txt"]
     assert "port-forward service/my-todo-api 8080:80" in demo

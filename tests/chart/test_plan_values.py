@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from helm_python.errors import HelmError
 
 from scripts.verbs.plan import plan
-from tests.chart.rendering import MINIMAL, merged, objects, of_kind, validate
+from tests.chart.rendering import CHART, MINIMAL, merged, objects, of_kind, validate
 
 
 def planned(*arguments):
@@ -43,6 +43,13 @@ def test_the_chart_renders_what_is_planned(arguments):
     assert data["KAFKA_CLIENT"] == values["kafka"]["client"]
     assert data["DB_POOL_SIZE"] == str(values["database"]["poolSize"])
     assert data["WEB_CONCURRENCY"] == str(values["api"]["processes"])
+
+
+def test_a_plan_over_the_example_for_production_is_taken():
+    production = yaml.safe_load((CHART / "examples" / "production.yaml").read_text())
+    values = planned("--rps", "100000")
+    (api,) = of_kind(objects(merged(production, values)), "Deployment", "-api")
+    assert api["spec"]["replicas"] == values["api"]["replicas"]
 
 
 def test_the_chart_needs_exactly_as_many_connections_as_the_plan_says():

@@ -190,7 +190,12 @@ def test_the_values_are_those_of_the_plan():
     assert values == {
         "database": {"maxConnections": 300, "poolSize": it.postgres.pool_size},
         "kafka": {"partitions": it.kafka.partitions, "client": "kafka-python"},
-        "api": {"replicas": it.api.pods, "processes": 2, "relay": {"enabled": True}},
+        "api": {
+            "replicas": it.api.pods,
+            "autoscaling": {"enabled": False},
+            "processes": 2,
+            "relay": {"enabled": True},
+        },
         "worker": {
             "replicas": it.workers.pods,
             "keda": {"enabled": True, "minReplicas": it.workers.pods, "maxReplicas": it.workers.pods_max},
