@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from importlib.resources import as_file, files
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from yoyo import get_backend, read_migrations
 
 from scripts.stack.postgres import LocalPostgres
+from scripts.stack.server import free_port
 from tests.support.commands import create, delete, keyed, update
 from todo_api.core.migrations import migrate
 from todo_worker.applier import Applied, Applier, PartitionBatch, Progress
@@ -74,3 +76,10 @@ def test_the_first_release_is_upgraded_with_its_data(old_database_url: str) -> N
         reasons = connection.execute("select source_offset, reason from rejected order by 1").fetchall()
         assert reasons == [(6, "no_such_todo"), (7, "not_owner")]
     applier.close()
+
+
+def test_a_database_of_several_hosts_is_migrated_on_the_one_that_answers(old_database_url: str) -> None:
+    host = urlsplit(old_database_url).netloc.rpartition("@")[2]
+    several = old_database_url.replace(host, f"127.0.0.1:{free_port()},{host}")
+    assert migrate(several) == ["0002.todos-of-a-user", "0003.idempotency-keys"]
+    assert migrate(several) == []

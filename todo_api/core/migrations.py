@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import psycopg
 from yoyo import get_backend, read_migrations
@@ -29,10 +30,12 @@ def migrate(database_url: str) -> list[str]:
     Waits up to 60 s for another process that is migrating; two starts at once are safe. Raises StoreUnavailable
     when the database cannot be reached, is too busy, or a migration fails (each runs in its own transaction).
     """
-    with as_file(files("todo_api.core") / "sql" / "migrations") as folder, _locked(database_url):
+    with (
+        as_file(files("todo_api.core") / "sql" / "migrations") as folder,
+        _locked(database_url) as connection,
+    ):
         migrations = read_migrations(str(folder))
-        # yoyo picks its driver by the scheme; psycopg 3 is "postgresql+psycopg".
-        backend = get_backend(f"postgresql+psycopg://{database_url.partition('://')[2]}")
+        backend = get_backend(_yoyo_url(database_url, connection))
         try:
             # yoyo's own lock is a row, which stays behind when its holder is killed; the advisory lock does not.
             missing = backend.to_apply(migrations)
@@ -43,6 +46,17 @@ def migrate(database_url: str) -> list[str]:
         finally:
             backend.connection.close()
         return names
+
+
+def _yoyo_url(database_url: str, connection: psycopg.Connection) -> str:
+    """Return the URL that makes yoyo use psycopg 3, and the one host of several that ``connection`` has found."""
+    parts = urlsplit(database_url)
+    place = parts.netloc
+    if "," in place:
+        user, at, _ = place.rpartition("@")
+        host = connection.info.host
+        place = f"{user}{at}{f'[{host}]' if ':' in host else host}:{connection.info.port}"
+    return parts._replace(scheme="postgresql+psycopg", netloc=place).geturl()
 
 
 def pending(connection: psycopg.Connection[Any]) -> list[str]:
