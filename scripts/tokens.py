@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 
-from config.settings import SECRET_MIN_BYTES, Settings, SettingsError
+from config.settings import Settings, SettingsError, token_problems
 
 
 def sign_token(settings: Settings, user: str, lifetime: timedelta) -> str:
@@ -14,15 +14,12 @@ def sign_token(settings: Settings, user: str, lifetime: timedelta) -> str:
     """
     if settings.jwt_jwks_url is not None:
         raise SettingsError("settings:\n  - JWT_JWKS_URL is set: tokens come from that identity provider")
-    secret = settings.jwt_secret or ""
-    if len(secret.encode(errors="surrogateescape")) < SECRET_MIN_BYTES:
-        raise SettingsError(
-            f"settings:\n  - JWT_SECRET must be set, to at least {SECRET_MIN_BYTES} bytes (`todo up` makes one)"
-        )
+    if problems := token_problems(settings):
+        raise SettingsError("settings:\n" + "\n".join(f"  - {problem}" for problem in problems))
     now = datetime.now(UTC)
     claims: dict[str, object] = {"sub": user, "iat": now, "exp": now + lifetime}
     if settings.jwt_audience is not None:
         claims["aud"] = settings.jwt_audience
     if settings.jwt_issuer is not None:
         claims["iss"] = settings.jwt_issuer
-    return jwt.encode(claims, secret, algorithm=settings.jwt_algorithms[0])
+    return jwt.encode(claims, settings.jwt_secret or "", algorithm=settings.jwt_algorithms[0])

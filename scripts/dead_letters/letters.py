@@ -1,5 +1,6 @@
 """The dead letters of one topic, as the worker wrote them, and the marks of those that were put back."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ _PARTITION: Final = 0
 # A mark is a record of its own behind the letters, so it lives at least as long as the letter it names.
 _MARK: Final = "todo-replayed"
 _MARK_POSITION: Final = "todo-replayed-to"
+_OFFSET: Final = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,12 @@ def _mark(record: Message) -> dict[int, str]:
     if [name for name, _ in record.headers] != [_MARK, _MARK_POSITION] or record.value:
         return {}
     marked, to = (value.decode(errors="replace") for _, value in record.headers)
-    return {int(marked): to} if marked.isdecimal() else {}
+    return {int(marked): to} if is_offset(marked) else {}
+
+
+def is_offset(text: str) -> bool:
+    """Say whether a header holds an offset or a partition. APPSEC: anybody may have written it."""
+    return _OFFSET.fullmatch(text) is not None
 
 
 def _letter(record: Message, replayed_to: str | None) -> DeadLetter:
@@ -87,7 +94,9 @@ def _letter(record: Message, replayed_to: str | None) -> DeadLetter:
     # APPSEC: a message may carry headers of these names itself; the worker's are the last ones.
     names, values = tuple(zip(*record.headers[max(own, 0) :], strict=True)) or ((), ())
     fields = dict(zip(names, (value.decode(errors="replace") for value in values), strict=True))
-    if names != HEADER_NAMES or not (fields["todo-partition"] + fields["todo-offset"]).isdecimal():
+    if names != HEADER_NAMES or not (
+        is_offset(fields["todo-partition"]) and is_offset(fields["todo-offset"])
+    ):
         return DeadLetter(record.offset, record, None, "", "not written by a worker", None, replayed_to)
     return DeadLetter(
         position=record.offset,

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from scripts.dead_letters.letters import DeadLetter
+from scripts.dead_letters.letters import DeadLetter, is_offset
 from todo_api.core.command_log import Message, Position, Publisher, Record
 from todo_api.core.command_log.reader import LogReader
 from todo_api.core.commands import Command, Kind, decode
@@ -255,7 +255,7 @@ def _place(letter: DeadLetter) -> tuple[int, int]:
 
 def _origin(message: Message) -> int:
     for name, value in reversed(message.headers):
-        if name == REPLAYED_FROM and value.isdigit():
+        if name == REPLAYED_FROM and is_offset(value.decode(errors="replace")):
             return int(value)
     return message.offset
 

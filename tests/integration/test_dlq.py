@@ -25,7 +25,7 @@ from todo_api.core.commands import decode
 from todo_api.core.errors import InvalidCommand
 from todo_worker import worker as worker_module
 from todo_worker.applier import Applier
-from todo_worker.dead_letters import DeadLetters
+from todo_worker.dead_letters import HEADER_NAMES, DeadLetters
 from todo_worker.telemetry import WorkerTelemetry
 from todo_worker.worker import Worker
 
@@ -311,6 +311,16 @@ def test_a_letter_of_another_log_is_refused(rig):
     DeadLetters(dead_letters, log="kafka:elsewhere").write(message, "odd")
     dead_letters.close(1)
     assert "it is of kafka:elsewhere" in rig.todo("replay", 0, exit_code=1).stderr
+
+
+@pytest.mark.parametrize("place", [(b"", b"5"), (b"0", b"9" * 5_000), (b"0", b"-1")])
+def test_a_record_that_names_a_place_that_is_none_is_shown_as_no_workers(rig, place):
+    values = dict.fromkeys(HEADER_NAMES, b"0") | {"todo-partition": place[0], "todo-offset": place[1]}
+    dead_letters = make_dead_letter_publisher("streams", timeout_s=1, **rig.where)
+    dead_letters.publish(Record(b"k", b"v", tuple(values.items())))
+    dead_letters.publish(Record(b"", b"", (("todo-replayed", place[1]), ("todo-replayed-to", b"elsewhere"))))
+    dead_letters.close(1)
+    assert rig.listed()[0]["reason"] == "not written by a worker"
 
 
 def test_a_record_that_no_worker_wrote_is_shown_and_refused(rig):

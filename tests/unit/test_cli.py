@@ -110,7 +110,7 @@ def test_the_secret_of_the_environment_comes_before_that_of_the_stack(todo, tmp_
     assert jwt.decode(answer.output.strip(), SECRET, algorithms=["HS256"])["sub"] == "demo"
 
 
-@pytest.mark.parametrize("secret", ["", "short"])
+@pytest.mark.parametrize("secret", ["", "short", "x" * 32, "your-256-bit-secret-your-256-bit-secret"])
 def test_without_a_usable_secret_there_is_no_token(todo, secret):
     answer = todo("token", JWT_SECRET=secret)
     assert answer.exit_code == 2
