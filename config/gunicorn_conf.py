@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from importlib.metadata import version
 from types import FrameType
 from typing import Any, Final
 
@@ -61,13 +60,13 @@ def _settings() -> Settings:
         sys.exit(str(ex))
 
 
-def _worker_class() -> str:
-    """Return the fast worker where meinheld is installed, gunicorn's threads elsewhere; both serve the same app."""
+def _worker_class() -> tuple[str, str | None]:
+    """Return the fast worker where it can be had, else gunicorn's threads and why; both serve the same app."""
     try:
         importlib.import_module("todo_api.meinheld_worker")
-    except ImportError:
-        return "gthread"
-    return "todo_api.meinheld_worker.MeinheldWorker"
+    except ImportError as ex:
+        return "gthread", str(ex)
+    return "todo_api.meinheld_worker.MeinheldWorker", None
 
 
 def _load_for_all() -> None:
@@ -94,12 +93,8 @@ def on_starting(server: Any) -> None:
         "settings": _SETTINGS.shown(),
     }
     server.log.info("API starts", extra=fields)
-    if "meinheld" in server.cfg.worker_class_str and "+todo" not in version("meinheld"):
-        # APPSEC: see docs/security.md.
-        server.log.warning(
-            "This meinheld can be ended by a request; install it with scripts/meinheld/install.py",
-            extra={"event": "api.uncorrected_meinheld"},
-        )
+    if server.cfg.worker_class_str == "gthread" and _NO_FAST_WORKER is not None:
+        server.log.warning("no fast worker: %s", _NO_FAST_WORKER, extra={"event": "api.no_fast_worker"})
 
 
 def pre_fork(server: Any, worker: Any) -> None:
@@ -157,7 +152,7 @@ _SETTINGS: Final = _settings()
 
 bind = f"0.0.0.0:{_SETTINGS.http_port}"
 workers = _SETTINGS.processes
-worker_class = _worker_class()
+worker_class, _NO_FAST_WORKER = _worker_class()
 threads = 8
 # The app is imported in each worker: pools, producers and threads do not survive a fork.
 preload_app = False

@@ -24,6 +24,7 @@ from todo_api.core.store import ReadStore
 from todo_api.core.tracing import Tracing, make_tracing
 from todo_api.cors import Cors
 from todo_api.cursors import CursorSigner
+from todo_api.group_commit import GroupCommit
 from todo_api.health import Health, Monitor, Readiness, Ready
 from todo_api.hit_path import HitPath
 from todo_api.if_applied import IfApplied
@@ -143,7 +144,7 @@ def build(settings: Settings) -> Service:
     telemetry = Telemetry(
         read_state=lambda: pages.state, read_progress=lambda: cache.progress(settings.kafka_partitions)
     )
-    publisher = GuardedPublisher(_publisher(settings))
+    publisher = GuardedPublisher(GroupCommit(_publisher(settings)))
     monitor = Monitor(
         {"pages": pages.ping, "postgres": store.ping, "redis": cache.ping, "log": publisher.probe}
     )

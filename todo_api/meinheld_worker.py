@@ -4,9 +4,12 @@ meinheld's own class is not used: it replaces methods of gunicorn's logger, so t
 wants to report a worker that was killed; its heartbeat is one that gunicorn no longer reads, so that worker
 timeouts never fire; it ignores ``graceful_timeout`` and ``max_requests``.
 
-One thread runs the event loop and every request; background threads run while the loop waits. Of gunicorn's
-settings ``worker_connections``, ``threads``, ``accesslog``, ``statsd_host`` and the ``limit_request_*`` have no
-effect. Fixed by meinheld: 128 header fields, 8 KiB each and for the request target, or 400.
+One thread runs the event loop and every request; background threads run while the loop waits. A request that may
+change something (all but GET and HEAD) runs in a greenlet, so that others are served while it waits
+(``core.waiting``).
+
+Of gunicorn's settings ``worker_connections``, ``threads``, ``accesslog``, ``statsd_host`` and the ``limit_request_*``
+have no effect. Fixed by meinheld: 128 header fields, 8 KiB each and for the request target, or 400.
 
 What the application must know of its environ:
 
@@ -16,12 +19,16 @@ What the application must know of its environ:
   a pointer into the one buffer of ``inet_ntoa``. ``SERVER_NAME`` and ``SERVER_PORT`` are constants.
 - There is no ``QUERY_STRING`` when the target has none.
 - ``wsgi.input`` holds the whole body, decoded when it was chunked, and ends by itself.
-- An answer to HEAD must have no body; one of more than ``FITS_BYTES`` must have a Content-Length; none may have
-  Date, Server or Connection, which meinheld writes (it drops and leaks the first two, and repeats the third).
+- An answer to HEAD must have no body; none may have Date, Server or Connection, which meinheld writes (it drops and
+  leaks the first two, and repeats the third).
+
+It needs the meinheld of ``scripts/meinheld/install.py``: in the one that was released, a request can end the process.
 """
 
 import os
+import re
 import resource
+import select
 import signal
 import socket
 import struct
@@ -29,14 +36,20 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import repeat
+from importlib.metadata import version
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Final
 
+import greenlet
 from gunicorn.workers.base import Worker
 from meinheld import server
 
-from todo_api.slow_readers import LargeBody, SlowReaders
+from todo_api.core import waiting
+
+# APPSEC: the one that was released can be ended by any client, and cannot suspend a request.
+if int(version("meinheld").partition("+todo.")[2] or 0) < 3:
+    raise ImportError("this meinheld is not that of scripts/meinheld/install.py")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -46,11 +59,6 @@ BODY_MAX_BYTES: Final = 2 * 1024 * 1024
 # Descriptors a worker may have. meinheld indexes a table of this size without looking (a larger descriptor
 # is a write beyond it), and stops serving when accept() finds no descriptor left.
 OPEN_FILES_MAX: Final = 65536
-# What an empty send buffer takes at once on any network: Linux starts a connection with room for 10 segments
-# twice over, 85 KB on Ethernet. A client that sends many requests ahead (no browser, no proxy does) can fill
-# it with smaller answers, and gets them cut; beyond some 900 at once it gets none, and its descriptor is lost
-# until the worker is replaced (meinheld answers them recursively).
-FITS_BYTES: Final = 32 * 1024
 # meinheld's timers reach no further, and run up to two seconds late.
 STOP_TIMEOUT_MAX_S: Final = 120
 # Of graceful_timeout, what is kept for that and for worker_exit: at its end the master sends SIGKILL.
@@ -61,13 +69,11 @@ ACCEPT_RESERVE_S: Final = 1.0
 # Where struct tcp_info (linux/tcp.h) has, for a listening socket, how many connections wait to be accepted.
 _WAITING: Final = struct.Struct("24xI")
 
-# Iterating an object that is exhausted raises an error that was left behind in C, and does nothing otherwise.
-_STRAY_ERROR: Final = repeat(None, 0)
-
 
 class MeinheldWorker(Worker):  # type: ignore[misc]
     """A gunicorn worker like any other: timeouts, graceful stop, max_requests and all hooks work."""
 
+    _epoll: select.epoll | None = None
     _exit_code = 0
     _listen_fds: Sequence[int] = ()
     _is_leaving = False
@@ -76,7 +82,7 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
     _watched_at = 0.0
 
     def run(self) -> None:
-        """Serve until stopped, then wait for slow clients, within ``graceful_timeout``. Exits 1 after a timeout."""
+        """Serve until stopped; then answer who is there, within ``graceful_timeout``. Exits 1 after a timeout."""
         if not self.alive:
             return  # SIGTERM came while the application was loading.
         hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -84,7 +90,6 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         if hard_limit != resource.RLIM_INFINITY:
             open_files = min(open_files, hard_limit)
         resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, hard_limit))
-        self._slow_readers = SlowReaders()
         self._watchdog = self._watch
         # meinheld closes what it listens on, and gunicorn's socket objects would close the numbers once more,
         # by then perhaps those of files that worker_exit has open.
@@ -101,9 +106,9 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         server.schedule_call(0, self._enter_loop, listen_fds[0])
         # Until the first heartbeat the file shows when it was made, on another clock: no timeout would fire.
         self.notify()
-        server.run(self._guarded(self.wsgi), 1)
+        waiting.use(waiting.EventLoop(_suspend, _can_suspend))
+        server.run(self._counted(self.wsgi), 1)
         self._let_go()
-        self._slow_readers.drain(max(0.0, (self._stop_deadline or 0.0) - time.monotonic()))
         if self._exit_code:
             sys.exit(self._exit_code)
 
@@ -111,52 +116,24 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         # server.run() has put handlers of its own for these, which know no graceful_timeout.
         signal.signal(signal.SIGTERM, self.handle_exit)
         signal.signal(signal.SIGINT, self.handle_quit)
-        self._slow_readers.find_event_loop(listen_fd)
+        self._epoll = _event_loop(listen_fd)
 
-    def _guarded(self, app: Application) -> Application:
-        """Wrap ``app`` in what meinheld lacks: a request limit, whole large answers, no errors of others."""
-        readers = self._slow_readers
-
-        def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-            # APPSEC: after CONNECT or an unknown Upgrade (both answered 400) meinheld leaves a Python error set,
-            # which would turn whatever request comes next, of whomever, into a 500.
-            # PERF: a loop over nothing costs 16 ns; raise and except, the plain way, 250.
-            try:
-                for _ in _STRAY_ERROR:
-                    pass
-            except OSError:
-                self.log.debug("Refused a request to change the protocol")
-            body = app(environ, start_response)
-            if type(body) is list and len(body) == 1 and len(body[0]) <= FITS_BYTES:
-                return body
-            try:
-                whole = b"".join(body)
-            finally:
-                if hasattr(body, "close"):
-                    body.close()
-            if len(whole) <= FITS_BYTES:
-                return [whole] if whole else []
-            return LargeBody(readers, environ["meinheld.client"].get_fd(), whole)
-
+    def _counted(self, app: Application) -> Application:
+        """Wrap ``app`` so that the worker stops after ``max_requests``, if any are set."""
         if self.cfg.max_requests <= 0:
-            return serve
+            return app
 
         def count(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             self.nr += 1
             if self.nr == self.max_requests:
                 self.log.info("Autorestarting worker after current request.")
                 self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
-            return serve(environ, start_response)
+            return app(environ, start_response)
 
         return count
 
     def _watch(self) -> None:
         """Tell the master that we live. The loop calls this every second, and early when a signal wakes it."""
-        try:
-            for _ in _STRAY_ERROR:
-                pass
-        except OSError:
-            pass
         self.notify()
         if self.ppid != os.getppid():
             self.log.info("Parent changed, shutting down: %s", self)
@@ -215,8 +192,12 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         fds, self._listen_fds = self._listen_fds, ()
         if fds:
             nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            for fd in fds:
-                self._slow_readers.forget(fd)
+            # The kernel forgets a watched file only when its last descriptor goes, and the master has another: the
+            # loop would spin on events of a file that it no longer knows.
+            if self._epoll is not None:
+                for fd in fds:
+                    with suppress(FileNotFoundError):
+                        self._epoll.unregister(fd)
             for fd in (*fds, *(sock.fileno() for sock in self.sockets)):
                 os.dup2(nothing, fd, inheritable=False)
             os.close(nothing)
@@ -243,6 +224,26 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         self.cfg.worker_abort(self)
         self._stop(0)
         raise SystemExit(1)
+
+
+def _suspend(fd: int) -> None:
+    """Serve others until there is something to read from ``fd``."""
+    server.trampoline(fd, read=True)
+
+
+def _can_suspend() -> bool:
+    # Not a read, nor a thread that serves no request: those run in the first greenlet of their thread.
+    return greenlet.getcurrent().parent is not None
+
+
+def _event_loop(listen_fd: int) -> select.epoll | None:
+    """Return the epoll instance that watches ``listen_fd``; None where there is none to be found (not Linux)."""
+    watches = re.compile(rf"^tfd:\s*{listen_fd}\s", re.MULTILINE)
+    for info in Path("/proc/self/fdinfo").glob("*"):
+        with suppress(OSError):
+            if watches.search(info.read_text()):
+                return select.epoll.fromfd(os.dup(int(info.name)))
+    return None
 
 
 class _ErrorLog:

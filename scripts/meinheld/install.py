@@ -4,7 +4,7 @@
     python scripts/meinheld/install.py [constraints.txt]
 
 meinheld has had no release since 2020. This takes the last one (1.0.2), corrects its source, and installs it as
-1.0.2+todo.2. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip.
+1.0.2+todo.3. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 RELEASE: Final = "meinheld==1.0.2"
-VERSION: Final = "1.0.2+todo.2"
+VERSION: Final = "1.0.2+todo.3"
 
 
 class Correction(NamedTuple):
@@ -52,6 +52,160 @@ CORRECTIONS: Final = (
     ),
     # APPSEC: the path is percent-decoded twice, so that a proxy in front sees another path (/%256detrics) than the API.
     Correction("meinheld/server/http_request_parser.c", "  slen = urldecode(s0, slen);\n", ""),
+    # APPSEC: CONNECT and an unknown Upgrade leave a Python error behind, which turns whatever request comes next, of
+    # whomever, into a 500. They are answered 400 without it.
+    Correction(
+        "meinheld/server/server.c",
+        """  PyErr_SetString(PyExc_IOError, "unknow protocol");\n""",
+        "",
+    ),
+    # Only what may wait gets a greenlet: a read costs what it would without them.
+    Correction(
+        "meinheld/server/server.c",
+        """#ifdef WITH_GREENLET
+  // new greenlet
+""",
+        """#ifdef WITH_GREENLET
+  if (req->method == HTTP_GET || req->method == HTTP_HEAD) {
+    res = PyObject_CallObject(handler, args);
+    Py_DECREF(args);
+    Py_XDECREF(res);
+    return;
+  }
+  // Nobody reads the next request while this one waits.
+  if (picoev_is_active(main_loop, client->fd) &&
+      !picoev_del(main_loop, client->fd)) {
+    activecnt--;
+  }
+  // new greenlet
+""",
+    ),
+    # An answer that the client takes too slowly for the socket's buffer: without a greenlet it was cut off. The rest
+    # is written when there is room, and SEND_TIMEOUT_SECS pass without any before the client is given up.
+    Correction(
+        "meinheld/server/server.c",
+        """#ifdef WITH_GREENLET
+  while (status != STATUS_OK) {
+""",
+        """#ifdef WITH_GREENLET
+  if (status == STATUS_SUSPEND && pyclient->greenlet == NULL) {
+    if (picoev_is_active(main_loop, client->fd) &&
+        !picoev_del(main_loop, client->fd)) {
+      activecnt--;
+    }
+    if (!picoev_add(main_loop, client->fd, PICOEV_WRITE, SEND_TIMEOUT_SECS,
+                    write_callback, (void *)pyclient)) {
+      activecnt++;
+    }
+    Py_RETURN_NONE;
+  }
+  while (status != STATUS_OK) {
+""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """#ifndef WITH_GREENLET
+static void write_callback(picoev_loop *loop, int fd, int events, void *cb_arg);
+#endif
+""",
+        """#define SEND_TIMEOUT_SECS 60
+static void write_callback(picoev_loop *loop, int fd, int events, void *cb_arg);
+""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """#ifndef WITH_GREENLET
+static void write_callback(picoev_loop *loop, int fd, int events,
+                           void *cb_arg) {""",
+        """static void write_callback(picoev_loop *loop, int fd, int events,
+                           void *cb_arg) {""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """    if (ret != 0) {
+      // ok or die
+      close_client(client);
+    }
+  }
+}
+#endif
+""",
+        """    if (ret == STATUS_SUSPEND) {
+      picoev_set_timeout(loop, fd, SEND_TIMEOUT_SECS);
+      return;
+    }
+    if (ret == STATUS_ERROR) {
+      client->keep_alive = 0;
+    }
+    close_client(client);
+  }
+}
+""",
+    ),
+    # A connection goes on being watched while its request is answered: one epoll_ctl less for each.
+    Correction(
+        "meinheld/server/server.c",
+        """  if (finish == 1) {
+    if (!picoev_del(main_loop, client->fd)) {
+      activecnt--;
+      DEBUG("activecnt:%d", activecnt);
+    }
+    if (check_status_code""",
+        """  if (finish == 1) {
+    if (check_status_code""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """  if (picoev_is_active(main_loop, client->fd)) {
+    if (!picoev_del(main_loop, client->fd)) {
+      activecnt--;
+      DEBUG("activecnt:%d", activecnt);
+    }
+    DEBUG("picoev_del client:%p fd:%d", client, client->fd);
+  }
+
+  clean_client(client);
+""",
+        """  int is_watched = picoev_is_active(main_loop, client->fd);
+  if (is_watched && !(client->keep_alive && client->request_queue->size == 0 &&
+                      picoev_get_events(main_loop, client->fd) == PICOEV_READ)) {
+    if (!picoev_del(main_loop, client->fd)) {
+      activecnt--;
+    }
+    is_watched = 0;
+  }
+
+  clean_client(client);
+""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """    init_parser(new_client, server_name, server_port);
+    ret = picoev_add(main_loop, new_client->fd, PICOEV_READ, keep_alive_timeout,
+                     read_callback, (void *)new_client);
+    if (ret == 0) {
+      activecnt++;
+    }
+  }
+  // clear old client""",
+        """    init_parser(new_client, server_name, server_port);
+    if (is_watched) {
+      void *watcher = (void *)new_client;
+      picoev_set_callback(main_loop, new_client->fd, read_callback, &watcher);
+      picoev_set_timeout(main_loop, new_client->fd, keep_alive_timeout);
+    } else {
+      ret = picoev_add(main_loop, new_client->fd, PICOEV_READ,
+                       keep_alive_timeout, read_callback, (void *)new_client);
+      if (ret == 0) {
+        activecnt++;
+      }
+    }
+  }
+  // clear old client""",
+    ),
+    Correction("setup.py", "include_dirs=[]", 'include_dirs=[os.environ["GREENLET_HEADERS"]]'),
+    # The greenlets of then do not build with a Python of today.
+    Correction("setup.py", "'greenlet>=0.4.5,<0.5'", "'greenlet>=3,<4'"),
     # So that the API can tell, at its start, which of the two it has.
     Correction("setup.py", 'version="1.0.2"', f'version="{VERSION}"'),
 )
@@ -65,9 +219,14 @@ def corrected(source: str, correction: Correction) -> str:
 
 
 def main(constraints: str | None) -> None:
-    # Without greenlets, which it does not need here and which do not build.
-    environment = os.environ | {"MEINHELD_NOGREEN": "1"}
     pip = [sys.executable, "-m", "pip"]
+    limits = ["-c", constraints] if constraints else []
+    subprocess.run([*pip, "install", "-q", *limits, "greenlet"], check=True)
+    import_greenlet = "import greenlet, os; print(os.path.dirname(greenlet.__file__))"
+    found = subprocess.run(
+        [sys.executable, "-c", import_greenlet], check=True, capture_output=True, text=True
+    )
+    environment = os.environ | {"GREENLET_HEADERS": found.stdout.strip()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         download = ["download", "-q", "--no-deps", "--no-binary", ":all:"]
@@ -79,7 +238,8 @@ def main(constraints: str | None) -> None:
         for correction in CORRECTIONS:
             file = source / correction.file
             file.write_text(corrected(file.read_text(), correction))
-        limits = ["-c", constraints] if constraints else []
+        # Its own copy is of an older greenlet.
+        (source / "meinheld/server/greenlet.h").unlink()
         subprocess.run([*pip, "install", "-q", *limits, str(source)], check=True, env=environment)
 
 

@@ -1,5 +1,6 @@
 """A command log on each real server, with a fresh topic for every test."""
 
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from scripts.stack.server import ServerProcess, wait_until
 from tests.support.deployment import Servers
 from todo_api.breaker import GuardedPublisher
+from todo_api.core import waiting
 from todo_api.core.command_log import Consumer, Message, Publisher
 from todo_api.core.command_log.connect import (
     ACK_TIMEOUT_S,
@@ -24,6 +26,7 @@ from todo_api.core.command_log.connect import (
     make_publisher,
     make_relayed_publisher,
 )
+from todo_api.group_commit import GroupCommit
 from todo_api.relay_server import Relay
 
 PARTITIONS = 4
@@ -45,6 +48,7 @@ class CommandLog:
     process: ServerProcess | None = None
     client: KafkaClient = "kafka-python"
     relay_socket: Path | None = None
+    in_groups: bool = False
     topic: str = field(default_factory=lambda: f"test-{uuid4().hex[:12]}")
     _closables: list[Publisher | Consumer] = field(default_factory=list)
 
@@ -59,6 +63,8 @@ class CommandLog:
             publisher = self._direct_publisher()
         else:
             publisher = make_relayed_publisher(self.kind, topic=self.topic, socket=self.relay_socket)
+        if self.in_groups:
+            publisher = GroupCommit(publisher)
         self._closables.append(publisher)
         publisher.start()
         return publisher
@@ -154,22 +160,36 @@ def _redis(url: str) -> Any:
 
 @contextmanager
 def _command_log(adapter: str, address: str, process: ServerProcess | None = None) -> Iterator[CommandLog]:
-    client, _, relay = adapter.partition(" ")
+    client, _, way = adapter.partition(" ")
     log = (
         CommandLog("streams", address, process)
         if client == "streams"
         else CommandLog("kafka", address, process, client=client)  # type: ignore[arg-type]
     )
     log.create()
-    with log.relayed() if relay else nullcontext():
+    log.in_groups = way == "in groups"
+    with log.relayed() if way == "relayed" else waiting_threads() if log.in_groups else nullcontext():
         try:
             yield log
         finally:
             log.close()
 
 
-# The relay stands in front of a client's publisher and knows nothing of it; the default one is enough.
-RELAYED = [pytest.param("kafka-python relayed", marks=pytest.mark.kafka)]
+@contextmanager
+def waiting_threads() -> Iterator[None]:
+    """Suspend whoever waits, as an event loop does; here the thread simply stands still."""
+    with pytest.MonkeyPatch.context() as patch:
+        loop = waiting.EventLoop(lambda fd: select.select([fd], [], []), lambda: True)
+        patch.setattr(waiting, "_loops", [loop])
+        yield
+
+
+# Both stand in front of a client's publisher and know nothing of it; the default one is enough.
+IN_BETWEEN = [
+    pytest.param("kafka-python relayed", marks=pytest.mark.kafka),
+    pytest.param("kafka-python in groups", marks=pytest.mark.kafka),
+    "streams in groups",
+]
 
 
 @pytest.fixture(params=KINDS)

@@ -200,3 +200,16 @@ def test_bad_settings_are_one_message_and_no_worker(tmp_path):
         "  - JWT_SECRET must have at least 32 bytes",
     ]
     assert "hunter2" not in ran.stdout
+
+
+def test_a_meinheld_that_a_request_can_end_is_not_used_and_the_start_says_so(tmp_path):
+    released = tmp_path / "path" / "meinheld-1.0.2.dist-info"
+    released.mkdir(parents=True)
+    (released / "METADATA").write_text("Metadata-Version: 2.1\nName: meinheld\nVersion: 1.0.2\n")
+    environment = ENVIRONMENT | {"PYTHONPATH": str(released.parent)}
+    with GunicornProcess([*CONFIG, "wsgi:app"], tmp_path, environment).start() as process:
+        lines = [json.loads(line) for line in process.output.splitlines()]
+        assert send(process, "GET", "/health")[0] == 200
+    by_event = {line.get("event"): line for line in lines}
+    assert by_event["api.start"]["worker_class"] == "gthread"
+    assert "scripts/meinheld/install.py" in by_event["api.no_fast_worker"]["message"]

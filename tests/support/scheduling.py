@@ -15,7 +15,7 @@ GROUPS: Final = (
     # The session's Kafka.
     (
         "tests/contracts/test_command_log.py",
-        "tests/contracts/test_relayed_publisher.py",
+        "tests/contracts/test_publishers_in_between.py",
         "tests/integration/test_kafka_consumer.py",
         "tests/integration/test_librdkafka.py",
         "tests/integration/test_doctor.py",

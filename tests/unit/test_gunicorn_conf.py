@@ -156,6 +156,6 @@ def test_the_exit_of_a_worker_that_never_loaded_the_app_is_no_error(gunicorn_con
 
 def test_without_meinheld_threads_serve_the_same_app(gunicorn_conf, monkeypatch):
     monkeypatch.setitem(sys.modules, "todo_api.meinheld_worker", None)
-    assert gunicorn_conf._worker_class() == "gthread"
+    assert gunicorn_conf._worker_class()[0] == "gthread"
     monkeypatch.setitem(sys.modules, "todo_api.meinheld_worker", SimpleNamespace())
-    assert gunicorn_conf._worker_class() == "todo_api.meinheld_worker.MeinheldWorker"
+    assert gunicorn_conf._worker_class()[0] == "todo_api.meinheld_worker.MeinheldWorker"

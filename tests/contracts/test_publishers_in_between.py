@@ -1,8 +1,8 @@
-"""Publishing through the relay keeps the same contract."""
+"""Publishing through the relay, or in groups, keeps the same contract."""
 
 import pytest
 
-from tests.contracts.conftest import RELAYED
+from tests.contracts.conftest import IN_BETWEEN
 from tests.contracts.test_command_log import (  # noqa: F401 collected here once more
     test_a_key_goes_to_the_same_partition_whoever_publishes,
     test_a_probe_of_a_healthy_log_says_so_and_writes_nothing,
@@ -18,4 +18,4 @@ from tests.contracts.test_command_log import (  # noqa: F401 collected here once
     test_results_of_many_are_in_their_order_and_each_its_own,
 )
 
-pytestmark = pytest.mark.parametrize("log", RELAYED, indirect=True)
+pytestmark = pytest.mark.parametrize("log", IN_BETWEEN, indirect=True)
