@@ -318,7 +318,7 @@ def outage(seconds: int, rounds: int, kafka: bool, markdown: bool) -> None:
     )
 
 
-@bench.command()
+@bench.command(cls=_OnOwnServers)
 @click.option(
     "--processes",
     default=16,
