@@ -14,7 +14,7 @@ from scripts.verbs.bench import bench
 from tests.docker.walk import DOCKERFILE, build, stages
 
 # Most of it is the building, which compiles meinheld and downloads what pip has not kept.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
