@@ -107,8 +107,10 @@ class LocalNginx:
         return {}
 
     def is_ready(self) -> bool:
+        # An answer: it listens before it has workers, and until then a SIGHUP is lost.
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1.0):
-                return True
+            with socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
+                connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+                return connection.recv(1) != b""
         except OSError:
             return False
