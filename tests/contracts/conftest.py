@@ -1,7 +1,6 @@
 """A command log on each real server, with a fresh topic for every test."""
 
 import select
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,6 +14,7 @@ import pytest
 
 from scripts.stack.server import ServerProcess, wait_until
 from tests.support.deployment import Servers
+from tests.support.unix_socket import wait_until_accepted
 from todo_api.breaker import GuardedPublisher
 from todo_api.core import waiting
 from todo_api.core.command_log import Consumer, Message, Publisher
@@ -92,7 +92,7 @@ class CommandLog:
             thread = threading.Thread(target=relay.run)
             thread.start()
             try:
-                wait_until(lambda: somebody_listens(self.relay_socket), 10.0, "the relay")
+                wait_until_accepted(self.relay_socket)
                 yield
             finally:
                 relay.stop()
@@ -138,12 +138,6 @@ class CommandLog:
         else:
             with _redis(self.address) as client:
                 client.delete(*client.keys(f"{{{self.topic}}}:*"))
-
-
-def somebody_listens(path: Path | None) -> bool:
-    """Say whether a connection to the Unix socket is accepted: its file is there a moment before."""
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(path)) == 0
 
 
 def _admin(bootstrap: str) -> Any:

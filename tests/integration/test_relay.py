@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from scripts.cli import main
 from scripts.stack.process_tree import frozen
 from scripts.stack.server import wait_until
-from tests.contracts.conftest import read, somebody_listens
+from tests.contracts.conftest import read
 from tests.support.deployment import INHERITED
+from tests.support.unix_socket import wait_until_accepted
 from todo_api.core.command_log import Record
 from todo_api.core.command_log.connect import make_consumer, make_relayed_publisher
 from todo_api.core.command_log.relay_wire import FRAME_MAX_BYTES, LENGTH
@@ -155,7 +156,7 @@ def test_behind_a_log_that_hangs_only_the_first_waits(tmp_path):
         relay = RelayProcess(tmp_path, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         relay.start()
         try:
-            wait_until(lambda: somebody_listens(relay.socket), 30.0, "the relay")
+            wait_until_accepted(relay.socket)
             with pytest.raises(LogUnavailable, match="Timeout"):
                 relay.publisher().publish(RECORD)
             with pytest.raises(LogUnavailable, match="refused, unavailable for"):

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from scripts.stack.server import wait_until
+from tests.support.unix_socket import wait_until_accepted
 from todo_api import relay_server
 from todo_api.core.command_log import Position
 from todo_api.core.command_log.relay_wire import LENGTH, Request, frame, read_answer, results_of
@@ -53,7 +54,7 @@ def path(log):
         relay = Relay(log, path)
         thread = threading.Thread(target=relay.run)
         thread.start()
-        wait_until(path.exists, 10, "the socket")
+        wait_until_accepted(path)
         yield path
         log.go_on.set()
         relay.stop()
