@@ -48,6 +48,7 @@ from todo_api.telemetry import Telemetry
 from todo_api.todos import TodoCollection, TodoItem, TodoReader
 from todo_api.version_alias import VersionAlias
 from todo_api.web_pages import add_web_pages
+from todo_api.write_path import WritePath
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -149,26 +150,32 @@ def build(settings: Settings) -> Service:
         {"pages": pages.ping, "postgres": store.ping, "redis": cache.ping, "log": publisher.probe}
     )
     readiness = Readiness(monitor, settings.ready_requires, lambda: publisher.state.condition)
-    app = create_app(
-        Collaborators(
-            pages=pages,
-            todos=store,
-            fates=store,
-            publisher=InstrumentedPublisher(publisher, telemetry, tracing),
-            verifier=TokenVerifier(
-                algorithms=settings.jwt_algorithms,
-                secret=settings.jwt_secret if keys is None else None,
-                keys=keys,
-                audience=settings.jwt_audience,
-                issuer=settings.jwt_issuer,
-            ),
-            readiness=readiness,
-            cursors=cursors,
-            operation_ids=OperationIds(_derived_key(settings, b"operation")),
-            telemetry=telemetry,
-            tracing=tracing,
-        )
+    collaborators = Collaborators(
+        pages=pages,
+        todos=store,
+        fates=store,
+        publisher=InstrumentedPublisher(publisher, telemetry, tracing),
+        verifier=TokenVerifier(
+            algorithms=settings.jwt_algorithms,
+            secret=settings.jwt_secret if keys is None else None,
+            keys=keys,
+            audience=settings.jwt_audience,
+            issuer=settings.jwt_issuer,
+        ),
+        readiness=readiness,
+        cursors=cursors,
+        operation_ids=OperationIds(_derived_key(settings, b"operation")),
+        telemetry=telemetry,
+        tracing=tracing,
     )
+    app: WSGIApplication = create_app(collaborators)
+    if not tracing.is_on:
+        app = WritePath(
+            app,
+            verifier=collaborators.verifier,
+            intake=CommandIntake(collaborators.publisher, collaborators.operation_ids),
+            telemetry=telemetry,
+        )
     parts = [
         Part("tracing", tracing.start, tracing.stop),
         Part("telemetry", telemetry.start, telemetry.stop),

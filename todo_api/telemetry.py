@@ -26,6 +26,9 @@ _PROGRESS_EVERY_S: Final = 1.0
 # APPSEC: a client can send any word as its method; each would be a series for ever.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+# Where in a WSGI environ an earlier layer says since when (``time.perf_counter``) it has had the request.
+BEGAN_AT: Final = "todo_api.began_at"
+
 Report = Callable[[Slot], None]
 _NOTHING_KNOWN: Final = Progress(None, None, None)
 
@@ -109,20 +112,23 @@ class Telemetry:
                     logger.exception("report failed", extra={"event": "telemetry.report_failed"})
 
     def process_request(self, req: Request, _resp: Response) -> None:
-        req.context["began_at"] = time.perf_counter()
+        req.context["began_at"] = req.env.get(BEGAN_AT) or time.perf_counter()
 
     def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:
         route = req.uri_template or "other"
         method = req.method if req.method in _METHODS else "other"
+        began_at = req.context["began_at"]
+        assert began_at is not None
+        self.answered(route, method, f"{resp.status_code // 100}xx", time.perf_counter() - began_at)
+
+    def answered(self, route: str, method: str, status: str, seconds: float) -> None:
+        """Count a request. ``status`` is its class, such as 2xx; all three are of closed sets."""
         slot = self._memory.slot
-        slot.add(metrics.REQUESTS, route, method, f"{resp.status_code // 100}xx")
+        slot.add(metrics.REQUESTS, route, method, status)
         if (route, method) not in self._seen:
             # Prometheus sees an increase only in what was there before.
             slot.add(metrics.REQUESTS, route, method, "5xx", amount=0)
             self._seen.add((route, method))
-        began_at = req.context["began_at"]
-        assert began_at is not None
-        seconds = time.perf_counter() - began_at
         slot.observe(metrics.REQUEST_SECONDS, route, method, values=(seconds,))
 
     def _run(self) -> None:

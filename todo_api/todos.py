@@ -14,7 +14,7 @@ from todo_api.core.commands import Kind
 from todo_api.core.store import State
 from todo_api.cursors import CursorSigner, InvalidCursor
 from todo_api.if_applied import IfApplied
-from todo_api.intake import CommandIntake, new_command
+from todo_api.intake import CREATED, FAILED, CommandIntake, new_command
 from todo_api.page_answer import PRIVATE, PageAnswers, matches
 from todo_api.pages import PageKey, Pages
 from todo_api.problems import INVALID_PARAMETER, NOT_FOUND, Problem
@@ -73,11 +73,14 @@ class TodoCollection:
     on_head = on_get
 
     def on_post(self, req: Request, resp: Response) -> None:
+        failed: Exception | None = req.env.get(FAILED)
+        if failed is not None:
+            raise failed
         user_id = self._verifier.verify(req.auth)
         key = idempotency_key(req)
         refuse_if_match(req)
         command = new_command(Kind.CREATE, user_id, new_todo(read_json(req)), idempotency_key=key)
-        self._intake.accept(resp, command, "todo creation queued")
+        self._intake.accept(resp, command, CREATED)
         resp.set_header("Location", f"/todos/{command.todo_id}")
 
     def _key(self, req: Request) -> PageKey:

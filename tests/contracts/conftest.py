@@ -173,7 +173,7 @@ def _command_log(adapter: str, address: str, process: ServerProcess | None = Non
 def waiting_threads() -> Iterator[None]:
     """Suspend whoever waits, as an event loop does; here the thread simply stands still."""
     with pytest.MonkeyPatch.context() as patch:
-        loop = waiting.EventLoop(lambda fd: select.select([fd], [], []), lambda: True)
+        loop = waiting.EventLoop(lambda fd: select.select([fd], [], []), lambda: True, lambda call: call())
         patch.setattr(waiting, "_loops", [loop])
         yield
 

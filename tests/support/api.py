@@ -22,9 +22,11 @@ from todo_api.core.store import Fate, State
 from todo_api.core.tracing import NoTracing, Tracing
 from todo_api.cursors import CursorSigner
 from todo_api.health import Monitor, Readiness
+from todo_api.intake import CommandIntake
 from todo_api.pages import Page, PageKey
 from todo_api.problems import PROBLEM_TYPES
 from todo_api.telemetry import Telemetry
+from todo_api.write_path import WritePath
 
 SECRET = "0123456789abcdef-0123456789abcdef"
 CURSORS = CursorSigner(b"c" * 32)
@@ -144,7 +146,10 @@ class Api:
                 tracing=self.tracing,
             )
         )
-        self.client = TestClient(self.app)
+        intake = CommandIntake(self.publisher, OPERATION_IDS)
+        self.write_path = WritePath(self.app, verifier=self.verifier, intake=intake, telemetry=self.telemetry)
+        # As in a process that makes no spans.
+        self.client = TestClient(self.app if self.tracing.is_on else self.write_path)
 
     def request(self, method: str, path: str, **options: Any) -> Result:
         return self.client.simulate_request(method, path, **options)

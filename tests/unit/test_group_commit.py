@@ -86,7 +86,7 @@ def gated(monkeypatch):
     monkeypatch.setattr(
         waiting,
         "_loops",
-        [waiting.EventLoop(lambda fd: select.select([fd], [], []), lambda: True)],
+        [waiting.EventLoop(lambda fd: select.select([fd], [], []), lambda: True, lambda call: call())],
     )
     return Gated()
 

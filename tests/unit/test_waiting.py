@@ -29,7 +29,7 @@ def suspended(request, monkeypatch):
         descriptors.append(fd)
         select.select([fd], [], [])
 
-    loops = [EventLoop(suspend, lambda: True)] if request.param == "loop" else []
+    loops = [EventLoop(suspend, lambda: True, lambda call: call())] if request.param == "loop" else []
     monkeypatch.setattr(waiting, "_loops", loops)
     return descriptors
 
@@ -100,14 +100,14 @@ def test_a_loop_that_cannot_leave_the_caller_is_not_asked_to(monkeypatch):
     def suspend(_fd: int) -> None:
         raise AssertionError("asked")
 
-    monkeypatch.setattr(waiting, "_loops", [EventLoop(suspend, lambda: False)])
+    monkeypatch.setattr(waiting, "_loops", [EventLoop(suspend, lambda: False, lambda call: call())])
     assert not can_suspend()
     with Wait() as wait:
         assert not wait.until_over(soon())
 
 
 def test_a_nearer_deadline_comes_before_one_that_was_there_first(monkeypatch):
-    loop = EventLoop(lambda fd: select.select([fd], [], []), lambda: True)
+    loop = EventLoop(lambda fd: select.select([fd], [], []), lambda: True, lambda call: call())
     monkeypatch.setattr(waiting, "_loops", [loop])
     with Wait() as far:
         thread = threading.Thread(target=far.until_over, args=(later(),))
@@ -121,7 +121,7 @@ def test_a_nearer_deadline_comes_before_one_that_was_there_first(monkeypatch):
 
 
 def test_giving_up_at_a_deadline_is_told_from_something_to_read(monkeypatch):
-    loop = EventLoop(lambda fd: select.select([fd], [], []), lambda: True)
+    loop = EventLoop(lambda fd: select.select([fd], [], []), lambda: True, lambda call: call())
     monkeypatch.setattr(waiting, "_loops", [loop])
     here, there = socket.socketpair()
     with here, there:

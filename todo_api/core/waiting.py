@@ -26,6 +26,8 @@ class EventLoop(NamedTuple):
     suspend: Callable[[int], object]
     can_suspend: Callable[[], bool]
     """Whether the caller is somebody whom the loop could leave for another."""
+    soon: Callable[[Callable[[], object]], object]
+    """Calls something when everybody has had their turn who is ready by now. For whom ``can_suspend`` is true."""
 
 
 _loops: Final[list[EventLoop]] = []
@@ -39,6 +41,11 @@ def use(loop: EventLoop) -> None:
 def can_suspend() -> bool:
     """Return whether others would be served while the caller waits here."""
     return bool(_loops) and _loops[0].can_suspend()
+
+
+def soon(call: Callable[[], object]) -> None:
+    """Call something after the others who are ready now; not waiting itself. For whom ``can_suspend`` is true."""
+    _loops[0].soon(call)
 
 
 def until_readable(fd: int, deadline: float, give_up: Callable[[], object]) -> bool:
