@@ -321,10 +321,10 @@ def outage(seconds: int, rounds: int, kafka: bool, markdown: bool) -> None:
 @bench.command(cls=_OnOwnServers)
 @click.option(
     "--processes",
-    default=16,
-    show_default=True,
+    default=os.cpu_count() or 1,
+    show_default="one for each core, as the peer has",
     type=click.IntRange(1, 128),
-    help="API processes. Each waits for its own acknowledgements; the peer has one for each core.",
+    help="API processes.",
 )
 @click.option(
     "--rounds", default=3, show_default=True, type=click.IntRange(1, 50), help="Interleaved rounds."
