@@ -1,7 +1,7 @@
 """The circuit breaker in front of the command log.
 
-Reads share their process, often their only thread, with writes. When the log is away, a write that waited for
-it would stall the reads behind it; so after one failure writes are refused at once until a probe succeeds.
+Nobody shall wait for a log that is known to be away, and where a thread waits with each write (gthread, the relay's
+clients) the reads behind it would wait too. So after one failure writes are refused at once until a probe succeeds.
 """
 
 import logging
