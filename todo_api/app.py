@@ -145,7 +145,8 @@ def build(settings: Settings) -> Service:
     telemetry = Telemetry(
         read_state=lambda: pages.state, read_progress=lambda: cache.progress(settings.kafka_partitions)
     )
-    publisher = GuardedPublisher(GroupCommit(_publisher(settings)))
+    group_commit = GroupCommit(_publisher(settings))
+    publisher = GuardedPublisher(group_commit)
     monitor = Monitor(
         {"pages": pages.ping, "postgres": store.ping, "redis": cache.ping, "log": publisher.probe}
     )
@@ -187,7 +188,7 @@ def build(settings: Settings) -> Service:
     ]
     if keys is not None:
         parts.append(Part("public keys", keys.start, keys.close))
-    shedder = LoadShedder(app)
+    shedder = LoadShedder(app, write_wait_s=group_commit.wait_s)
     telemetry.add_reports(
         page_report(pages),
         pool_report(store),

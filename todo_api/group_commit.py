@@ -25,9 +25,10 @@ _GIVE_UP_S: Final = 2.0
 class _Request:
     """The records of one request, and what became of them. ``results`` is set before the wait ends."""
 
-    __slots__ = ("records", "results", "wait")
+    __slots__ = ("came_at", "records", "results", "wait")
 
     def __init__(self, records: Sequence[Record], wait: Wait) -> None:
+        self.came_at = time.monotonic()
         self.records = records
         self.wait = wait
         self.results: Sequence[Position | TodoError] | None = None
@@ -41,12 +42,18 @@ class GroupCommit:
         self._waiting: SimpleQueue[_Request | None] = SimpleQueue()
         # Those of this turn of the event loop, for which ``_hand_over`` will be called.
         self._coming: list[_Request] = []
+        self._waiting_count = 0
+        self._last_wait_s = 0.0
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @property
     def log(self) -> str:
         return self._publisher.log
+
+    def wait_s(self) -> float:
+        """Return how long the last request that was answered had waited here; 0 when nobody waits."""
+        return self._last_wait_s if self._waiting_count else 0.0
 
     def start(self) -> None:
         self._publisher.start()
@@ -88,7 +95,11 @@ class GroupCommit:
             self._coming.append(request)
             if len(self._coming) == 1:
                 soon(self._hand_over)
-            wait.until_over(time.monotonic() + _GIVE_UP_S)
+            self._waiting_count += 1
+            try:
+                wait.until_over(time.monotonic() + _GIVE_UP_S)
+            finally:
+                self._waiting_count -= 1
         if request.results is None:
             return [LogUnavailable(f"{self.log}: no answer in time") for _ in records]
         return request.results
@@ -109,6 +120,7 @@ class GroupCommit:
                 failure = LogUnavailable(f"{self.log}: {ex!r}")
                 failure.__cause__ = ex
                 results = [failure] * len(records)
+            self._last_wait_s = time.monotonic() - requests[-1].came_at
             _answer(requests, results)
             if all(isinstance(result, LogUnavailable) for result in results):
                 # It has cost its time once. What has come meanwhile was not sent, and hears so at once.

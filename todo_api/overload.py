@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 AGE_MAX_S: Final = 0.75
 # Where struct tcp_info (linux/tcp.h) has the milliseconds since data last arrived.
 _LAST_RECEIVED: Final = struct.Struct("52xI")
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Probes and scrapers ask who is overloaded; they must get their answer.
 _SPARED: Final = frozenset({"/health", "/ready", "/metrics", "/status.json"})
 
 
 class LoadShedder:
     """A WSGI layer: a request that waited longer than ``age_max_s`` before it got here is answered 503.
+
+    ``write_wait_s`` tells how long a write has yet to wait from here on (``group_commit``), which counts too.
 
     Not one that came before this process began to serve: it waited for a start, not for others.
     """
@@ -42,11 +45,13 @@ class LoadShedder:
         age_max_s: float = AGE_MAX_S,
         age_of: "Callable[[WSGIEnvironment], float] | None" = None,
         clock: Callable[[], float] = time.monotonic,
+        write_wait_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._app = app
         self._age_max_s = age_max_s
         self._age_of = age_of or waited_s
         self._clock = clock
+        self._write_wait_s = write_wait_s
         self._began_at: float | None = None
         self.refused = 0
         """How many requests were refused so far."""
@@ -55,8 +60,10 @@ class LoadShedder:
         if self._began_at is None:
             self._began_at = self._clock()
         age_s = self._age_of(environ)
+        # A write has a second queue before it, in this process; it will wait there as long as the last one did.
+        ahead_s = 0.0 if environ["REQUEST_METHOD"] in _READS else self._write_wait_s()
         if (
-            age_s <= self._age_max_s
+            age_s + ahead_s <= self._age_max_s
             or self._clock() - age_s <= self._began_at
             or environ["PATH_INFO"] in _SPARED
         ):

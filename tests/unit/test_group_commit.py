@@ -174,6 +174,17 @@ def test_an_error_nobody_expected_is_an_unavailable_log_and_the_next_batch_goes_
     await_accepted(requests, "b")
 
 
+def test_how_long_a_request_waits_is_known_while_there_are_any(requests, gated):
+    publisher = requests.publisher
+    assert publisher.wait_s() == 0.0
+    in_order(requests, gated, ("a",), ("b",))
+    gated.let()
+    wait_until(lambda: "a" in requests.results and publisher.wait_s() > 0.0, 10, "the wait of the first")
+    gated.let()
+    requests.wait()
+    assert publisher.wait_s() == 0.0
+
+
 def test_a_publisher_that_does_not_come_back_is_given_up(gated):
     publisher = GroupCommit(gated)
     began = time.monotonic()

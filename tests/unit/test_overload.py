@@ -11,10 +11,16 @@ from todo_api.overload import LoadShedder, waited_s
 LIMIT_S = 0.5
 
 
-def answer(age_s, path="/todos", method="POST", served_for_s=60.0, **environ):
+def answer(age_s, path="/todos", method="POST", served_for_s=60.0, write_wait_s=0.0, **environ):
     """What a request of that age gets: status, headers, body; and what the shedder counted."""
     now = 0.0
-    shedder = LoadShedder(application, age_max_s=LIMIT_S, age_of=lambda _: age_s, clock=lambda: now)
+    shedder = LoadShedder(
+        application,
+        age_max_s=LIMIT_S,
+        age_of=lambda _: age_s,
+        clock=lambda: now,
+        write_wait_s=lambda: write_wait_s,
+    )
     environ |= {"PATH_INFO": path, "REQUEST_METHOD": method}
     setup_testing_defaults(environ)
     started: list[object] = []
@@ -50,6 +56,12 @@ def test_a_request_that_waited_too_long_is_refused_as_a_problem():
     problem = json.loads(body)
     assert (problem["type"], problem["status"], problem["request_id"]) == ("/problems/overloaded", 503, "abc")
     assert refused == 1
+
+
+def test_a_write_that_would_have_to_wait_too_long_is_refused_and_a_read_is_not():
+    assert answer(0.2, write_wait_s=0.3)[0] == "202 Accepted"
+    assert answer(0.2, write_wait_s=0.31)[0] == "503 Service Unavailable"
+    assert answer(0.2, write_wait_s=0.31, method="GET")[0] == "202 Accepted"
 
 
 def test_a_request_that_waited_for_the_process_to_start_is_served():
