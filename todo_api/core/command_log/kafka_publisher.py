@@ -10,6 +10,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from todo_api.core.command_log import Position, Record
 from todo_api.core.command_log.kafka_client import COMMON, close_producer, producer_network_client
+from todo_api.core.command_log.kafka_partition import partition_of
 from todo_api.core.errors import LogUnavailable, RecordTooLarge, TodoError
 
 # A producer that has failed for this long, without one success, is replaced by a fresh one.
@@ -64,7 +65,7 @@ class KafkaPublisher:
     def publish(self, record: Record) -> Position:
         connected = self._ready()
         deadline = time.monotonic() + self._timeout_s
-        return self._acknowledged(self._send(connected.producer, record), deadline)
+        return self._acknowledged(self._send(connected, record, self._partitions(connected)), deadline)
 
     def publish_many(self, records: Sequence[Record]) -> list[Position | TodoError]:
         try:
@@ -73,10 +74,11 @@ class KafkaPublisher:
             return [ex for _ in records]
         deadline = time.monotonic() + self._timeout_s
         sent: list[Any] = []
+        partitions = self._partitions(connected)
         with connected.client.together.appended():
             for record in records:
                 try:
-                    sent.append(self._send(connected.producer, record))
+                    sent.append(self._send(connected, record, partitions))
                 except TodoError as ex:
                     sent.append(ex)
         results: list[Position | TodoError] = []
@@ -162,10 +164,19 @@ class KafkaPublisher:
                     raise LogUnavailable(f"{self.log}: {ex}") from ex
         return connected
 
-    def _send(self, producer: Any, record: Record) -> Any:
+    def _partitions(self, connected: _Connected) -> int:
+        """Return how many partitions the topic has; 0 when it went out of the metadata a moment ago."""
+        return len(connected.client.cluster.partitions_for_topic(self._topic) or ())
+
+    def _send(self, connected: _Connected, record: Record, partitions: int) -> Any:
+        producer = connected.producer
         try:
             return producer.send(
-                self._topic, key=record.key, value=record.value, headers=list(record.headers)
+                self._topic,
+                key=record.key,
+                value=record.value,
+                headers=list(record.headers),
+                partition=partition_of(record.key, partitions) if partitions else None,
             )
         except _TOO_LARGE as ex:
             raise RecordTooLarge(str(ex)) from ex

@@ -1,0 +1,30 @@
+"""Which partition a key goes to on Kafka: as all its clients decide by default (murmur2), so that they may mix."""
+
+import struct
+from typing import Final
+
+_SEED: Final = 0x9747B28C
+_FACTOR: Final = 0x5BD1E995
+_32_BITS: Final = 0xFFFFFFFF
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the number of the partition, from 0, of so many."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def murmur2(data: bytes) -> int:
+    """Return the hash that Kafka's clients share (org.apache.kafka.common.utils.Utils.murmur2), unsigned.
+
+    PERF: kafka-python's goes byte by byte, and asks for the partitions twice on the way to it: 15 to 19 us a record of 87.
+    """
+    words, rest = divmod(len(data), 4)
+    value = _SEED ^ len(data)
+    for word in struct.unpack_from(f"<{words}I", data):
+        word = word * _FACTOR & _32_BITS
+        word = (word ^ word >> 24) * _FACTOR & _32_BITS
+        value = value * _FACTOR & _32_BITS ^ word
+    if rest:
+        value = (value ^ int.from_bytes(data[-rest:], "little")) * _FACTOR & _32_BITS
+    value = (value ^ value >> 13) * _FACTOR & _32_BITS
+    return value ^ value >> 15
