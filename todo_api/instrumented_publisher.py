@@ -42,7 +42,7 @@ class InstrumentedPublisher:
             if isinstance(result, TodoError):
                 raise result
             return result
-        # PERF: without a span, and for one record: 6 us less of 18.
+        # PERF: without a span, and for one record: part of what took a write from 101 us to 45 (write_path.py).
         slot = self._telemetry.slot
         slot.add(metrics.PUBLISH_WAITING)
         began = time.perf_counter()

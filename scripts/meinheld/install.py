@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Install meinheld with three corrections, into the environment of the Python that runs this.
+"""Install meinheld, corrected and with greenlets, into the environment of the Python that runs this.
 
     python scripts/meinheld/install.py [constraints.txt]
 
 meinheld has had no release since 2020. This takes the last one (1.0.2), corrects its source, and installs it as
-1.0.2+todo.3. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip.
+1.0.2+todo.3. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip,
+which installs greenlet first, for its header.
 """
 
 import os

@@ -65,7 +65,7 @@ def until_readable(fd: int, deadline: float, give_up: Callable[[], object]) -> b
 class Wait:
     """One thread waits for another. A context manager, in the thread that waits.
 
-    PERF: a pipe out of a pool, because that is what an event loop can watch: 2 us a wait, and no thread of its own.
+    It is a pipe out of a pool, because a descriptor is what an event loop can watch.
     """
 
     __slots__ = ("_ends", "_is_over")
