@@ -1,5 +1,4 @@
 import select
-import socket
 import threading
 import time
 
@@ -7,7 +6,7 @@ import pytest
 
 from scripts.stack.server import wait_until
 from todo_api.core import waiting
-from todo_api.core.waiting import EventLoop, Wait, can_suspend, until_readable
+from todo_api.core.waiting import EventLoop, Wait, can_suspend
 
 AGES_S = 60.0
 
@@ -118,15 +117,3 @@ def test_a_nearer_deadline_comes_before_one_that_was_there_first(monkeypatch):
         far.end()
         thread.join(10)
         assert not thread.is_alive()
-
-
-def test_giving_up_at_a_deadline_is_told_from_something_to_read(monkeypatch):
-    loop = EventLoop(lambda fd: select.select([fd], [], []), lambda: True, lambda call: call())
-    monkeypatch.setattr(waiting, "_loops", [loop])
-    here, there = socket.socketpair()
-    with here, there:
-        there.send(b"x")
-        assert until_readable(here.fileno(), later(), lambda: pytest.fail("gave up"))
-        here.recv(1)
-        assert not until_readable(here.fileno(), soon(), lambda: there.send(b"given up"))
-        assert here.recv(8) == b"given up"

@@ -48,32 +48,18 @@ def soon(call: Callable[[], object]) -> None:
     _loops[0].soon(call)
 
 
-def until_readable(fd: int, deadline: float, give_up: Callable[[], object]) -> bool:
-    """Wait until ``fd`` has something to read. At ``deadline`` (``time.monotonic``) return False.
-
-    ``give_up`` makes the descriptor readable; it may be called at the deadline, from another thread.
-    """
-    if can_suspend():
-        with _deadlines.at(deadline, give_up) as timer:
-            _loops[0].suspend(fd)
-        return not timer.is_over
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(max(deadline - time.monotonic(), 0.0) * 1000))
-
-
 class Wait:
     """One thread waits for another. A context manager, in the thread that waits.
 
     It is a pipe out of a pool, because a descriptor is what an event loop can watch.
     """
 
-    __slots__ = ("_ends", "_is_over")
+    __slots__ = ("_ends", "is_over")
 
     def __enter__(self) -> Self:
-        self._is_over = False
-        # Pipes are never closed: an end() that comes too late may still write to one, and then only wakes the next
-        # user for nothing.
+        self.is_over = False
+        # Pipes are never closed: who comes too late may still write to one, and then only wakes the next user for
+        # nothing.
         try:
             self._ends = _idle_pipes.pop()
         except IndexError:
@@ -89,82 +75,62 @@ class Wait:
 
     def end(self, *_: object) -> None:
         """End the wait. From any thread, early, late or more than once; arguments of callbacks are ignored."""
-        self._is_over = True
-        self._wake()
+        self.is_over = True
+        self.wake()
 
     def until_over(self, deadline: float) -> bool:
         """Wait until ``end`` was called; return False at ``deadline`` (``time.monotonic``)."""
-        while not self._is_over:
+        while not self.is_over:
             if time.monotonic() >= deadline:
                 return False
-            until_readable(self._ends[0], deadline, self._wake)
+            if can_suspend():
+                _deadlines.wake(self, deadline)
+                _loops[0].suspend(self._ends[0])
+            else:
+                poll = select.poll()
+                poll.register(self._ends[0], select.POLLIN)
+                poll.poll(max(deadline - time.monotonic(), 0.0) * 1000)
             with suppress(BlockingIOError):
                 os.read(self._ends[0], _READ_BYTES)
         return True
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the waiting thread look again."""
         with suppress(BlockingIOError):
             os.write(self._ends[1], b"\0")
 
 
-class _Timer:
-    __slots__ = ("_call", "is_over")
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call: Callable[[], object] | None = call
-        self.is_over = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, ex: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with _ringing:  # Not in the middle of a call about something that is the next one's by then.
-            self._call = None
-
-    def ring(self) -> None:
-        with _ringing:
-            if self._call is not None:
-                self.is_over = True
-                self._call()
-
-
 class _Deadlines:
-    """One thread that calls what is due; it sleeps until then, however many timers come and go meanwhile."""
+    """One thread that wakes those whose time is over; it sleeps until then, however many come and go meanwhile."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._timers: list[tuple[float, int, _Timer]] = []
+        self._waits: list[tuple[float, int, Wait]] = []
         self._numbers = count()
         self._thread: threading.Thread | None = None
         self._wakes_at = 0.0
 
-    def at(self, deadline: float, call: Callable[[], object]) -> _Timer:
-        timer = _Timer(call)
+    def wake(self, wait: Wait, deadline: float) -> None:
+        """Wake this one at ``deadline``; for nothing, if it is over by then."""
         with self._changed:
-            heapq.heappush(self._timers, (deadline, next(self._numbers), timer))
+            heapq.heappush(self._waits, (deadline, next(self._numbers), wait))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
             elif deadline + _LATE_S < self._wakes_at:
                 self._changed.notify()
-        return timer
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
+        with self._changed:
+            while True:
                 now = time.monotonic()
-                due: list[_Timer] = []
-                while self._timers and self._timers[0][0] <= now:
-                    due.append(heapq.heappop(self._timers)[2])
-                if not due:
-                    self._wakes_at = self._timers[0][0] + _LATE_S if self._timers else float("inf")
-                    self._changed.wait(self._wakes_at - now if self._timers else None)
-            for timer in due:
-                timer.ring()
+                while self._waits and self._waits[0][0] <= now:
+                    wait = heapq.heappop(self._waits)[2]
+                    if not wait.is_over:
+                        wait.wake()
+                self._wakes_at = self._waits[0][0] + _LATE_S if self._waits else float("inf")
+                self._changed.wait(self._wakes_at - now if self._waits else None)
 
 
-_ringing: Final = threading.Lock()
 _idle_pipes: Final[list[tuple[int, int]]] = []
 _deadlines: Final = _Deadlines()
