@@ -2,15 +2,18 @@
 
 import threading
 import time
+from contextlib import closing
 from uuid import uuid4
 
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
 
 from scripts.stack.server import free_port, wait_until
 from todo_api.core.command_log import Record, kafka_publisher
 from todo_api.core.command_log.kafka_publisher import KafkaPublisher
 from todo_api.core.command_log.topics import ensure_topics
-from todo_api.core.errors import LogUnavailable
+from todo_api.core.errors import LogUnavailable, RecordTooLarge
 
 pytestmark = pytest.mark.kafka
 
@@ -60,7 +63,7 @@ def test_records_appended_together_wake_the_sender_once(kafka_bootstrap, publish
     made.start()
     wait_until(lambda: _published(made), 20.0, "the first record")
     woken_by = []
-    network = made._connected.client._net
+    network = made._sender._net
     wakeup = network.wakeup
 
     def recorded_wakeup():
@@ -71,6 +74,22 @@ def test_records_appended_together_wake_the_sender_once(kafka_bootstrap, publish
     positions = made.publish_many([Record(b"key %d" % number, b"value") for number in range(40)])
     assert {position.partition for position in positions} == {0, 1, 2, 3}
     assert woken_by.count(threading.get_ident()) == 1
+
+
+def test_a_topic_that_takes_less_than_a_batch_gets_each_record_alone(kafka_bootstrap, publisher):
+    topic = f"test-{uuid4().hex[:12]}"
+    with closing(KafkaAdminClient(bootstrap_servers=kafka_bootstrap)) as administrator:
+        settings = {"max.message.bytes": "1000"}
+        administrator.create_topics([NewTopic(topic, 1, 1, topic_configs=settings)])
+    made = publisher(kafka_bootstrap, topic)
+    made.start()
+    wait_until(lambda: _published(made), 20.0, "the first record")
+    large = Record(b"key", b"x" * 2_000)
+    small = [Record(b"key", b"%d" % number + b"x" * 500) for number in range(6)]
+    results = made.publish_many([*small[:3], large, *small[3:]])
+    assert isinstance(results.pop(3), RecordTooLarge)
+    offsets = [result.offset for result in results]
+    assert offsets == sorted(set(offsets))
 
 
 def _published(publisher: KafkaPublisher) -> bool:
@@ -99,20 +118,18 @@ def test_a_frozen_broker_costs_no_processor_time(breakable_kafka, publisher):
 
 
 @pytest.mark.faults
-def test_a_producer_that_only_fails_is_replaced(breakable_kafka, publisher, monkeypatch):
+def test_a_sender_that_only_fails_is_replaced(breakable_kafka, publisher, monkeypatch):
     topic = f"test-{uuid4().hex[:12]}"
     ensure_topics([breakable_kafka.url], topic, 1)
     made = publisher(breakable_kafka.url, topic)
     made.start()
     made.publish(RECORD)
     monkeypatch.setattr(kafka_publisher, "_REPLACE_AFTER_S", 0.0)
-    before = {thread for thread in threading.enumerate() if "network-thread" in thread.name}
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("kafka-io")}
     breakable_kafka.process.freeze()
     with pytest.raises(LogUnavailable):
         made.publish(RECORD)
-    wait_until(
-        lambda: not any(thread.is_alive() for thread in before), 10.0, "the old producer's thread gone"
-    )
+    wait_until(lambda: not any(thread.is_alive() for thread in before), 10.0, "the old sender's thread gone")
     monkeypatch.undo()
     breakable_kafka.process.resume()
     wait_until(lambda: _published(made), 20.0, "publishing through the new one")
