@@ -8,6 +8,7 @@ import importlib
 import math
 import os
 import signal
+import socket
 import sys
 import time
 from types import FrameType
@@ -83,8 +84,19 @@ def _load_for_all() -> None:
     gc.freeze()
 
 
+def _admin_listener() -> socket.socket | None:
+    # Not one of gunicorn's addresses: those its workers would serve with everything else, each in its turn.
+    if _SETTINGS.admin_port is None:
+        return None
+    try:
+        return socket.create_server(("0.0.0.0", _SETTINGS.admin_port), backlog=128)
+    except OSError as ex:
+        sys.exit(f"settings:\n  - ADMIN_PORT {_SETTINGS.admin_port} cannot be had: {ex.strerror}")
+
+
 def on_starting(server: Any) -> None:
-    """Load what the workers share, make the memory that they count in, and say how this instance is set up."""
+    """Open and make what the workers share, and say how this instance is set up."""
+    server.admin_listener = _admin_listener()
     _load_for_all()
     server.instance_memory = InstanceMemory(server.cfg.workers)
     fields = {
@@ -98,7 +110,8 @@ def on_starting(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the worker a slot of the memory that all of this instance share."""
+    """Give the worker the admin port and a slot of the memory that all of this instance share."""
+    worker.admin_listener = server.admin_listener
     worker.memory = server.instance_memory
     worker.slot = server.instance_memory.take(worker)
     if worker.slot is None:
@@ -119,6 +132,8 @@ def post_worker_init(worker: Any) -> None:
     app = worker.wsgi
     if worker.slot is not None:
         app.join(worker.memory.view, worker.memory.slots, worker.slot)
+    if worker.admin_listener is not None:
+        app.serve_admin(worker.admin_listener)
     app.start()
     if worker.slot is not None:
         worker.memory.serves(worker.slot)

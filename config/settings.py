@@ -153,6 +153,11 @@ class Settings:
     """Every setting, parsed. Fields without a default are None unless the role needs them."""
 
     http_port: int = _setting("HTTP_PORT", "Port the API listens on", _integer(1, 65535), "8080")
+    admin_port: int | None = _setting(
+        "ADMIN_PORT",
+        "Second port of the API, for `/metrics`, `/status`, `/version` and probes; the first then has no figures",
+        _integer(1, 65535),
+    )
     database_url: str = _setting(
         "DATABASE_URL", "PostgreSQL, `postgres://user:password@host:5432/name`", _url("postgres", "postgresql"),
         secret=True,
@@ -326,6 +331,8 @@ def load_settings(role: Role, env: Mapping[str, str] | None = None) -> Settings:
     settings = Settings(**values)
     if role == "api":
         problems += token_problems(settings)
+        if settings.admin_port is not None and settings.admin_port == settings.http_port:
+            problems.append("ADMIN_PORT must be another port than HTTP_PORT")
     if problems:
         raise SettingsError("settings:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return settings

@@ -301,6 +301,11 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
             200: _json("Status", "Totals since the start, and how far the workers are.", "X-Request-Id")
         },
     ),
+    ("GET", "/version"): Operation(
+        summary="Which release this is",
+        tag="service",
+        answers={200: _json("Version", "The release, and the Python it runs on.", "X-Request-Id")},
+    ),
     ("GET", "/"): Operation(
         summary="The todo page, for people",
         tag="service",
@@ -380,9 +385,9 @@ class _Rendered(NamedTuple):
 
 
 @cache
-def _rendered() -> _Rendered:
+def _rendered(without: frozenset[str]) -> _Rendered:
     described = document(
-        OPERATIONS,
+        {call: operation for call, operation in OPERATIONS.items() if call[1] not in without},
         title="Todo API",
         description=_DESCRIPTION,
         tags=_TAGS,
@@ -395,10 +400,13 @@ def _rendered() -> _Rendered:
 
 
 class ApiDescription:
-    """``/openapi.json``"""
+    """``/openapi.json``, ``without`` the paths that are served elsewhere."""
+
+    def __init__(self, without: frozenset[str] = frozenset()) -> None:
+        self._without = without
 
     def on_get(self, req: Request, resp: Response) -> None:
-        body, etag = _rendered()
+        body, etag = _rendered(self._without)
         resp.set_header("ETag", etag)
         resp.set_header("Cache-Control", _CACHE_CONTROL)
         if_none_match = req.get_header("If-None-Match")

@@ -138,4 +138,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "ready": reference("Readiness"),
         }
     ),
+    "Version": _object(
+        {"name": {"type": "string"}, "version": {"type": "string"}, "python": {"type": "string"}}
+    ),
 }

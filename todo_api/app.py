@@ -11,6 +11,7 @@ import falcon
 from falcon import Request, Response
 
 from config.settings import Settings, SettingsError
+from todo_api.admin_server import AdminServer
 from todo_api.api_description import ApiDescription
 from todo_api.auth import TokenVerifier, Verifier
 from todo_api.batch import TodoBatch
@@ -28,7 +29,7 @@ from todo_api.group_commit import GroupCommit
 from todo_api.health import Health, Monitor, Readiness, Ready
 from todo_api.hit_path import HitPath
 from todo_api.if_applied import IfApplied
-from todo_api.instance import Metrics, Status
+from todo_api.instance import FIGURES, add_figures
 from todo_api.instrumented_publisher import InstrumentedPublisher
 from todo_api.intake import CommandIntake
 from todo_api.jwks import PublicKeys
@@ -47,7 +48,7 @@ from todo_api.service import Part, Service
 from todo_api.telemetry import Telemetry
 from todo_api.todos import TodoCollection, TodoItem, TodoReader
 from todo_api.version_alias import VersionAlias
-from todo_api.web_pages import add_web_pages
+from todo_api.web_pages import FIGURE_PAGES, PUBLIC_PAGES, add_web_pages
 from todo_api.write_path import WritePath
 
 if TYPE_CHECKING:
@@ -73,20 +74,14 @@ class Collaborators:
     tracing: Tracing
 
 
-def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
-    """Return the app over ready collaborators. Opens nothing."""
-    app: falcon.App[Request, Response] = falcon.App()
-    # The first sees all of a request: it is asked first before the others and last after them.
-    for middleware in (
-        collaborators.telemetry,
-        RequestTrace(collaborators.tracing),
-        StrictPaths(),
-        OptionsWithoutContent(),
-        RequestIdHeader(),
-        UnreadBody(),
-    ):
-        app.add_middleware(middleware)
-    add_problem_handlers(app)
+def create_app(
+    collaborators: Collaborators, *, has_admin_port: bool = False
+) -> falcon.App[Request, Response]:
+    """Return the app over ready collaborators. Opens nothing.
+
+    With an admin port it does not tell what ``create_admin_app`` tells there.
+    """
+    app = _new_app(collaborators)
     intake = CommandIntake(collaborators.publisher, collaborators.operation_ids)
     verifier = collaborators.verifier
     if_applied = IfApplied(verifier, collaborators.operation_ids)
@@ -112,14 +107,41 @@ def create_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
             fates=collaborators.fates, verifier=verifier, operation_ids=collaborators.operation_ids
         ),
     )
-    app.add_route("/openapi.json", ApiDescription())
+    figures = FIGURES | FIGURE_PAGES
+    app.add_route("/openapi.json", ApiDescription(without=figures if has_admin_port else frozenset()))
     app.add_route("/problems", ProblemTypes())
     app.add_route("/problems/{name}", ProblemTypeItem())
     app.add_route("/health", Health())
     app.add_route("/ready", Ready(collaborators.readiness))
-    add_web_pages(app)
-    app.add_route("/metrics", Metrics(collaborators.telemetry))
-    app.add_route("/status.json", Status(collaborators.telemetry, collaborators.readiness))
+    add_web_pages(app, PUBLIC_PAGES if has_admin_port else PUBLIC_PAGES | FIGURE_PAGES)
+    if not has_admin_port:
+        add_figures(app, collaborators.telemetry, collaborators.readiness)
+    return app
+
+
+def create_admin_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
+    """Return what the admin port serves: probes, and figures that are not for the public. Opens nothing."""
+    app = _new_app(collaborators)
+    app.add_route("/health", Health())
+    app.add_route("/ready", Ready(collaborators.readiness))
+    add_web_pages(app, FIGURE_PAGES)
+    add_figures(app, collaborators.telemetry, collaborators.readiness)
+    return app
+
+
+def _new_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
+    app: falcon.App[Request, Response] = falcon.App()
+    # The first sees all of a request: it is asked first before the others and last after them.
+    for middleware in (
+        collaborators.telemetry,
+        RequestTrace(collaborators.tracing),
+        StrictPaths(),
+        OptionsWithoutContent(),
+        RequestIdHeader(),
+        UnreadBody(),
+    ):
+        app.add_middleware(middleware)
+    add_problem_handlers(app)
     return app
 
 
@@ -169,7 +191,8 @@ def build(settings: Settings) -> Service:
         telemetry=telemetry,
         tracing=tracing,
     )
-    app: WSGIApplication = create_app(collaborators)
+    has_admin_port = settings.admin_port is not None
+    app: WSGIApplication = create_app(collaborators, has_admin_port=has_admin_port)
     if not tracing.is_on:
         app = WritePath(
             app,
@@ -188,6 +211,9 @@ def build(settings: Settings) -> Service:
     ]
     if keys is not None:
         parts.append(Part("public keys", keys.start, keys.close))
+    admin = AdminServer(create_admin_app(collaborators)) if has_admin_port else None
+    if admin is not None:
+        parts.append(Part("admin port", admin.start, admin.stop))
     shedder = LoadShedder(app, write_wait_s=group_commit.wait_s)
     telemetry.add_reports(
         page_report(pages),
@@ -199,7 +225,9 @@ def build(settings: Settings) -> Service:
     layered: WSGIApplication = HitPath(VersionAlias(shedder, "/v1"), pages.hot)
     if settings.cors_allow_origins:
         layered = Cors(layered, settings.cors_allow_origins)
-    return Service(layered, parts, readiness.drain, telemetry.join)
+    return Service(
+        layered, parts, readiness.drain, telemetry.join, None if admin is None else admin.listen_on
+    )
 
 
 def _publisher(settings: Settings) -> Publisher:

@@ -1,11 +1,15 @@
-"""What an instance tells about itself: ``/metrics`` for Prometheus, ``/status.json`` for the status page.
+"""What an instance tells about itself: ``/metrics`` for Prometheus, ``/status.json`` for the status page, ``/version``.
 
-APPSEC: neither is for the public: the proxy in front hides both (docs/telemetry.md).
+APPSEC: none of it is for the public: it has a port of its own (ADMIN_PORT), or the proxy in front hides it
+(docs/telemetry.md).
 """
 
+import platform
 import time
-from typing import Final
+from importlib.metadata import version
+from typing import Any, Final
 
+import falcon
 import ujson
 from falcon import Request, Response
 
@@ -16,8 +20,28 @@ from todo_api.core.metrics import Metric, Series
 from todo_api.health import Readiness
 from todo_api.telemetry import Telemetry
 
+FIGURES: Final = frozenset({"/metrics", "/status.json", "/version"})
 # The page shows one state for all processes. A process that never wrote is CONNECTING, and says nothing.
 _BREAKER_STATES: Final = (Condition.OPEN, Condition.CLOSED, Condition.CONNECTING)
+
+
+def add_figures(app: falcon.App[Any, Any], telemetry: Telemetry, readiness: Readiness) -> None:
+    """Let ``app`` answer all of these."""
+    app.add_route("/metrics", Metrics(telemetry))
+    app.add_route("/status.json", Status(telemetry, readiness))
+    app.add_route("/version", Version())
+
+
+class Version:
+    """``/version``: which release answers, and on which Python."""
+
+    def on_get(self, _req: Request, resp: Response) -> None:
+        resp.data = ujson.dumps(
+            {"name": "todo-api", "version": version("todo-api"), "python": platform.python_version()}
+        ).encode()
+        resp.set_header("Cache-Control", "no-store")
+
+    on_head = on_get
 
 
 class Metrics:

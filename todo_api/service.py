@@ -1,6 +1,7 @@
 """One API process: the app, and what it needs opened after the fork and closed before the exit."""
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,11 +34,13 @@ class Service:
         parts: Sequence[Part],
         drain: Callable[[], None],
         join: Callable[[memoryview, int, int], None] = lambda _memory, _slots, _own: None,
+        serve_admin: Callable[[socket.socket], None] | None = None,
     ) -> None:
         self._app = app
         self._parts = tuple(parts)
         self._drain = drain
         self._join = join
+        self._serve_admin = serve_admin
         self._starting = threading.Lock()
         self._started: list[Part] = []
         self._is_started = False
@@ -50,6 +53,11 @@ class Service:
     def join(self, memory: memoryview, slots: int, own: int) -> None:
         """Be one of several processes: count in slot ``own`` of this many in ``memory``. Call it before ``start``."""
         self._join(memory, slots, own)
+
+    def serve_admin(self, listener: socket.socket) -> None:
+        """Serve the admin port, too, on this socket, which already listens. Call it before ``start``."""
+        if self._serve_admin is not None:
+            self._serve_admin(listener)
 
     def start(self) -> None:
         """Open everything, in order. The second and later calls do nothing."""

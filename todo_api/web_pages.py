@@ -4,7 +4,7 @@ Everything lies in ``todo_api/web`` as it is served: no build step, no template,
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -24,6 +24,9 @@ _TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 _PAGES: Final = {"/": "todos.html", "/docs": "docs.html", "/status": "status.html"}
+# What shows figures goes where those are (todo_api/instance.py).
+FIGURE_PAGES: Final = frozenset({"/status"})
+PUBLIC_PAGES: Final = frozenset(_PAGES) - FIGURE_PAGES
 # APPSEC: a page holds a token of its user, so it runs no script but ours, loads nothing from elsewhere, sends nothing
 # elsewhere, cannot be framed, and no text can become markup or script (trusted types). Nothing inline is allowed.
 _POLICY: Final = "; ".join(
@@ -133,11 +136,14 @@ class WebAssets:
     on_head = on_get
 
 
-def add_web_pages(app: falcon.App[Any, Any]) -> None:
-    """Give each file of ``todo_api/web`` its path. Blocks for some milliseconds, the first time in a process."""
+def add_web_pages(app: falcon.App[Any, Any], paths: Collection[str]) -> None:
+    """Give these pages of ``todo_api/web`` their paths, and what they load theirs.
+
+    Blocks for some milliseconds, the first time in a process.
+    """
     web = _web_files()
-    for path, name in _PAGES.items():
-        app.add_route(path, WebPage(web[name]))
+    for path in sorted(paths):
+        app.add_route(path, WebPage(web[_PAGES[path]]))
     assets = {name: file for name, file in web.items() if name not in _PAGES.values()}
     app.add_route("/assets/{name:path}", WebAssets(assets))
 

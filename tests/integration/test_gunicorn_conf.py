@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.stack.server import wait_until
+from scripts.stack.server import free_port, wait_until
 from tests.support.api import SECRET, token
 from tests.support.gunicorn import GunicornProcess
 
@@ -41,12 +41,14 @@ HAS_MEINHELD = importlib.util.find_spec("meinheld") is not None
 def server(request, tmp_path_factory):
     chosen = ["--worker-class", "gthread"] if request.param == "gthread" else []
     folder = tmp_path_factory.mktemp(request.param)
-    with GunicornProcess([*CONFIG, *chosen, "wsgi:app"], folder, ENVIRONMENT).start() as process:
+    environment = ENVIRONMENT | {"ADMIN_PORT": str(free_port())}
+    with GunicornProcess([*CONFIG, *chosen, "wsgi:app"], folder, environment).start() as process:
         yield process
 
 
-def send(server, method, path, body=None, **headers):
-    request = urllib.request.Request(server.base_url + path, body, headers, method=method)  # noqa: S310
+def send(server, method, path, body=None, *, port=None, **headers):
+    url = f"http://{server.host}:{port or server.port}{path}"
+    request = urllib.request.Request(url, body, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             return answer.status, answer.headers, answer.read()
@@ -75,6 +77,29 @@ def test_the_process_lives_and_says_that_it_is_not_ready(server):
     status, headers, body = send(server, "GET", "/ready")
     assert (status, headers["Content-Type"]) == (503, "application/problem+json")
     assert json.loads(body)["missing"] == ["pages"]
+
+
+def test_figures_are_on_the_admin_port_alone_and_count_what_the_first_one_answered(server):
+    for path in ("/metrics", "/status.json", "/status", "/version"):
+        assert send(server, "GET", path)[0] == 404
+        assert send(server, "GET", path, port=server.admin_port)[0] == 200
+    assert send(server, "GET", "/health", port=server.admin_port)[0] == 200
+    metrics = send(server, "GET", "/metrics", port=server.admin_port)[2]
+    assert b'todo_api_http_requests_total{method="GET",route="other",status="4xx"}' in metrics
+
+
+def test_an_admin_port_that_is_taken_is_said_and_ends_the_start(server, tmp_path):
+    environment = ENVIRONMENT | {"ADMIN_PORT": str(server.admin_port)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "gunicorn", *CONFIG, "--bind", "127.0.0.1:0", "wsgi:app"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 1
+    assert f"ADMIN_PORT {server.admin_port} cannot be had: Address already in use" in ran.stderr
 
 
 @pytest.mark.parametrize(

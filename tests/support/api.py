@@ -132,20 +132,19 @@ class Api:
     tracing: Tracing = field(default_factory=NoTracing)
 
     def __post_init__(self) -> None:
-        self.app: falcon.App[Any, Any] = create_app(
-            Collaborators(
-                pages=self.pages,
-                todos=self.todos,
-                fates=self.fates,
-                publisher=self.publisher,
-                verifier=self.verifier,
-                readiness=self.readiness,
-                cursors=CURSORS,
-                operation_ids=OPERATION_IDS,
-                telemetry=self.telemetry,
-                tracing=self.tracing,
-            )
+        self.collaborators = Collaborators(
+            pages=self.pages,
+            todos=self.todos,
+            fates=self.fates,
+            publisher=self.publisher,
+            verifier=self.verifier,
+            readiness=self.readiness,
+            cursors=CURSORS,
+            operation_ids=OPERATION_IDS,
+            telemetry=self.telemetry,
+            tracing=self.tracing,
         )
+        self.app: falcon.App[Any, Any] = create_app(self.collaborators)
         intake = CommandIntake(self.publisher, OPERATION_IDS)
         self.write_path = WritePath(self.app, verifier=self.verifier, intake=intake, telemetry=self.telemetry)
         # As in a process that makes no spans.

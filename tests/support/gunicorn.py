@@ -38,6 +38,11 @@ class GunicornProcess:
         return f"http://{self.host}:{self.port}"
 
     @property
+    def admin_port(self) -> int:
+        """The second port, as the environment says."""
+        return int((os.environ if self._env is None else self._env)["ADMIN_PORT"])
+
+    @property
     def output(self) -> str:
         return self._output_path.read_text(errors="replace")
 

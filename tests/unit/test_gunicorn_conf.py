@@ -93,7 +93,10 @@ def test_the_file_gunicorn_loads_by_itself_has_those_names(gunicorn_conf):
 def test_sigterm_makes_it_not_ready_before_the_worker_leaves(gunicorn_conf):
     told: list[str] = []
     worker = SimpleNamespace(
-        wsgi=App(told), handle_exit=lambda number, _frame: told.append(f"leave {number}"), slot=None
+        wsgi=App(told),
+        handle_exit=lambda number, _frame: told.append(f"leave {number}"),
+        slot=None,
+        admin_listener=None,
     )
     gunicorn_conf.post_worker_init(worker)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -107,6 +110,7 @@ class Master:
 
     def __init__(self):
         self.instance_memory = InstanceMemory(1)
+        self.admin_listener = None
 
 
 def _worker(told):

@@ -163,6 +163,7 @@ EXAMPLES: dict[tuple[str, str, int], list[Example]] = {
     ("GET", "/ready", 503): [unready],
     ("GET", "/metrics", 200): [anonymous("GET", "/metrics")],
     ("GET", "/status.json", 200): [anonymous("GET", "/status.json")],
+    ("GET", "/version", 200): [anonymous("GET", "/version")],
     ("GET", "/", 200): [anonymous("GET", "/"), lambda api: api.get("/", accept_encoding="gzip")],
     ("GET", "/", 304): [again("/")],
     ("GET", "/docs", 200): [anonymous("GET", "/docs"), lambda api: api.get("/docs", accept_encoding="gzip")],

@@ -39,6 +39,8 @@ def test_everything_wrong_is_named_in_one_message() -> None:
         ("HTTP_PORT", "65536"),
         ("HTTP_PORT", "8080.0"),
         ("HTTP_PORT", "\u0668\u0660"),
+        ("ADMIN_PORT", "0"),
+        ("ADMIN_PORT", "8080"),
         ("DATABASE_URL", "mysql://db"),
         ("DATABASE_URL", "db:5432"),
         ("DATABASE_URL", "postgres://db:port/todo"),
