@@ -21,7 +21,7 @@ ROOMY = {"database": {"maxConnections": 1000}}
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # As in docs/telemetry.md: none of it is for the public.
-NOT_PUBLIC = {"/metrics", "/status", "/status.json"}
+NOT_PUBLIC = {"/metrics", "/status", "/status.json", "/version"}
 SETTINGS = {spec.metadata["env"] for spec in Settings.__dataclass_fields__.values()}
 
 # Each may be on or off whatever the others are, but for what the chart refuses.
@@ -342,10 +342,42 @@ def test_what_is_for_the_public_is_let_in_and_nothing_else(door):
         assert is_public(f"/v1{path}") is (path not in (*NOT_PUBLIC, "/")), path
 
 
-def test_an_ingress_that_is_given_its_paths_passes_those_and_the_notes_warn():
-    values = {"ingress": {"enabled": True, "hosts": [{"host": "todo.example", "paths": ["/"]}]}}
-    assert public(objects(merged(MINIMAL, values)))("/metrics")
-    assert "the Ingress passes everything to todo.example" in files(merged(MINIMAL, values))["NOTES.txt"]
+def test_an_ingress_that_is_given_its_paths_passes_those():
+    values = {"ingress": {"enabled": True, "hosts": [{"host": "todo.example", "paths": ["/todos"]}]}}
+    is_public = public(objects(merged(MINIMAL, values)))
+    assert is_public("/todos")
+    assert not is_public("/docs")
+
+
+@each_set
+def test_figures_are_on_a_port_that_only_prometheus_and_the_probe_use(values):
+    found = objects(values)
+    (config,) = of_kind(found, "ConfigMap", "todo-api")
+    (scraped,) = [s for s in of_kind(found, "Service") if "todo-api/scraped" in s["metadata"]["labels"]]
+    # Headless: whatever service.type says, the port is not opened to the outside.
+    assert (scraped["spec"]["type"], scraped["spec"]["clusterIP"]) == ("ClusterIP", "None")
+    assert [port["name"] for port in scraped["spec"]["ports"]] == ["admin"]
+    for service in of_kind(found, "Service"):
+        if service is not scraped:
+            assert "admin" not in str(service["spec"]["ports"])
+    for one in of_kind(found, "Deployment"):
+        if one["metadata"]["labels"].get("app.kubernetes.io/component") == "api":
+            api = one["spec"]["template"]["spec"]["containers"][0]
+            ports = {port["name"]: str(port["containerPort"]) for port in api["ports"]}
+            assert ports["admin"] == config["data"]["ADMIN_PORT"]
+            assert api["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "admin"}
+            # The other two ask whether it gets on with its requests.
+            assert api["livenessProbe"]["httpGet"]["port"] == api["startupProbe"]["httpGet"]["port"] == "http"
+
+
+def test_who_may_scrape_may_not_call_the_api_and_who_may_call_it_not_scrape():
+    proxy, prometheus = ({"podSelector": {"matchLabels": {"role": role}}} for role in ("proxy", "prometheus"))
+    values = {"networkPolicy": {"ingressFrom": [proxy], "metricsFrom": [prometheus]}}
+    (policy,) = of_kind(objects(merged(MINIMAL, values)), "NetworkPolicy", "-api")
+    sources = {rule["ports"][0]["port"]: rule["from"] for rule in policy["spec"]["ingress"]}
+    assert proxy in sources["http"]
+    assert prometheus not in sources["http"]
+    assert sources["admin"] == [prometheus]
 
 
 def test_helm_test_reaches_the_api_where_few_may():

@@ -128,7 +128,11 @@ def test_prometheus_looks_for_replicas_where_they_answer():
     ]
     found = {job["dns_sd_configs"][0]["names"][0]: job["dns_sd_configs"][0]["port"] for job in jobs}
     services = merged()
-    assert found == {"api": 8080, "worker": services["worker"]["environment"]["WORKER_METRICS_PORT"]}
+    assert found == {
+        "api": services["api"]["environment"]["ADMIN_PORT"],
+        "worker": services["worker"]["environment"]["WORKER_METRICS_PORT"],
+    }
+    assert str(found["api"]) in services["api"]["expose"]
 
 
 def test_relay_and_api_share_a_folder_that_is_the_users_of_the_image_alone():

@@ -136,6 +136,7 @@ def test_nginx_and_the_api_speak_of_a_request_by_the_same_id(front):
         "/metrics",
         "/status",
         "/status.json",
+        "/version",
         "/v1/metrics",
         "/v1/status.json",
         # Once more encoded than nginx decodes, as often as meinheld does.

@@ -156,7 +156,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
-{{/* What anybody may call, below these and at / itself. Not in it: /metrics, /status and /status.json. */}}
+{{/* What anybody may call, below these and at / itself. Figures are on a port of their own. */}}
 {{- define "todo.publicPaths" -}}
 {{- $paths := list "/todos" "/operations" "/problems" "/openapi.json" "/docs" "/assets" "/health" "/ready" -}}
 {{- range $paths }}{{ $paths = append $paths (printf "/v1%s" .) }}{{ end -}}
