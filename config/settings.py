@@ -259,6 +259,11 @@ class Settings:
         "Port on which the worker answers Prometheus, at `/metrics`",
         _integer(1, 65535),
     )
+    relay_metrics_port: int | None = _setting(
+        "RELAY_METRICS_PORT",
+        "Port on which the relay answers Prometheus, at `/metrics`",
+        _integer(1, 65535),
+    )
     otel_exporter_otlp_endpoint: str | None = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OpenTelemetry collector that gets spans, OTLP over HTTP; needs the extra `otel`",

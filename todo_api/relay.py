@@ -10,6 +10,7 @@ from config.logs import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from todo_api.breaker import GuardedPublisher
 from todo_api.core.command_log.connect import make_publisher
+from todo_api.core.metrics_server import MetricsServer
 from todo_api.relay_server import Relay, SocketTaken
 
 _logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def main() -> int:
 
 
 def run(settings: Settings) -> None:
-    """Build the relay from ``settings`` and run it until a signal. Raises SocketTaken."""
+    """Build the relay from ``settings`` and run it until a signal. Raises SocketTaken, SettingsError."""
     publisher = make_publisher(
         settings.command_log,
         brokers=settings.kafka_brokers,
@@ -43,6 +44,8 @@ def run(settings: Settings) -> None:
     # One batch after the other: while the log is away, none may wait for it behind another.
     publisher = GuardedPublisher(publisher)
     relay = Relay(publisher, Path(settings.publisher_socket))
+    port = settings.relay_metrics_port
+    exported = None if port is None else _metrics_server(port, relay)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: relay.stop())
     _logger.info("relay starts", extra={"event": "relay.start", "settings": settings.shown()})
@@ -51,7 +54,16 @@ def run(settings: Settings) -> None:
         relay.run()
     finally:
         publisher.close(_CLOSE_TIMEOUT_S)
+        if exported is not None:
+            exported.close()
         _logger.info("relay stopped", extra={"event": "relay.stop"})
+
+
+def _metrics_server(port: int, relay: Relay) -> MetricsServer:
+    try:
+        return MetricsServer(port, relay.read)
+    except OSError as ex:
+        raise SettingsError(f"settings:\n  - RELAY_METRICS_PORT {port} cannot be had: {ex.strerror}") from ex
 
 
 if __name__ == "__main__":

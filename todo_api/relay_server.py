@@ -8,15 +8,18 @@ in the sockets, and whoever waits too long there has given up before.
 
 import logging
 import os
+import platform
 import selectors
 import socket
 import stat
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from todo_api import relay_metrics as metrics
 from todo_api.core.command_log import Position, Publisher, Record
 from todo_api.core.command_log.relay_wire import (
     FRAME_MAX_BYTES,
@@ -28,7 +31,8 @@ from todo_api.core.command_log.relay_wire import (
     frame,
     read_request,
 )
-from todo_api.core.errors import LogUnavailable, TodoError
+from todo_api.core.errors import LogUnavailable, RecordTooLarge, TodoError
+from todo_api.core.metrics import Memory, Series
 
 _logger = logging.getLogger(__name__)
 
@@ -92,14 +96,27 @@ class Relay:
     """Serves ``publisher`` on a Unix socket at ``path`` until ``stop`` is called."""
 
     def __init__(self, publisher: Publisher, path: Path) -> None:
+        self.path = path
         self._publisher = publisher
-        self._path = path
         self._selector = selectors.DefaultSelector()
         self._space = memoryview(bytearray(_READ_BYTES))
         self._connections = 0
         self._good_until = 0.0
         self._is_stopping = False
         self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._memory = Memory(metrics.METRICS)
+        self._slot = self._memory.slot
+        self._slot.set(metrics.BUILD, version("todo-api"), platform.python_version(), value=1)
+        self._slot.set(metrics.CONNECTIONS, value=0)
+        # An increase from nothing is no increase to Prometheus.
+        for outcome in metrics.OUTCOMES:
+            self._slot.add(metrics.RECORDS, outcome, amount=0)
+        for reason in metrics.REASONS:
+            self._slot.add(metrics.REFUSALS, reason, amount=0)
+
+    def read(self) -> list[Series]:
+        """Return what is exported, as of now. From any thread."""
+        return self._memory.read()
 
     def stop(self) -> None:
         """Make ``run`` return after the batch at hand. Safe in a signal handler and from any thread."""
@@ -109,8 +126,8 @@ class Relay:
 
     def run(self) -> None:
         """Serve; blocks until ``stop``. Raises SocketTaken."""
-        listener = listen(self._path)
-        inode = self._path.stat().st_ino
+        listener = listen(self.path)
+        inode = self.path.stat().st_ino
         try:
             self._selector.register(listener, selectors.EVENT_READ)
             self._selector.register(self._wake_receiver, selectors.EVENT_READ)
@@ -119,8 +136,8 @@ class Relay:
         finally:
             # A relay that was started since then has put its own there.
             with suppress(OSError):
-                if self._path.stat().st_ino == inode:
-                    self._path.unlink()
+                if self.path.stat().st_ino == inode:
+                    self.path.unlink()
             for key in list(self._selector.get_map().values()):
                 key.fileobj.close()  # type: ignore[union-attr]
             self._selector.close()
@@ -156,9 +173,9 @@ class Relay:
         probes: list[_Connection] = []
         for connection, request in asked:
             if request.log != self._publisher.log:
-                self._refuse(connection, request, f"this relay serves {self._publisher.log}")
+                self._refuse(connection, request, "other_log", f"this relay serves {self._publisher.log}")
             elif request.deadline <= now:
-                self._refuse(connection, request, "too late")
+                self._refuse(connection, request, "too_late", "too late")
             elif request.records:
                 batch.append((connection, request))
             else:
@@ -169,9 +186,11 @@ class Relay:
             self._probe(probes)
 
     def _append(self, batch: Sequence[tuple[_Connection, Request]]) -> None:
+        began = time.perf_counter()
         results = self._publisher.publish_many(
             [Record(*fields) for _, request in batch for fields in request.records]
         )
+        self._note(results, time.perf_counter() - began)
         if any(isinstance(result, LogUnavailable) for result in results):
             self._good_until = 0.0
         elif any(isinstance(result, Position) for result in results):
@@ -181,6 +200,15 @@ class Relay:
             end = begin + len(request.records)
             self._answer(connection, answer_of(results[begin:end]))
             begin = end
+
+    def _note(self, results: Sequence[Position | TodoError], seconds: float) -> None:
+        self._slot.observe(metrics.BATCH_RECORDS, values=(len(results),))
+        self._slot.observe(metrics.BATCH_SECONDS, values=(seconds,))
+        acknowledged = sum(isinstance(result, Position) for result in results)
+        too_large = sum(isinstance(result, RecordTooLarge) for result in results)
+        unavailable = len(results) - acknowledged - too_large
+        for outcome, count in zip(metrics.OUTCOMES, (acknowledged, unavailable, too_large), strict=True):
+            self._slot.add(metrics.RECORDS, outcome, amount=count)
 
     def _probe(self, probes: Sequence[_Connection]) -> None:
         answer = Answer([])
@@ -195,8 +223,9 @@ class Relay:
         for connection in probes:
             self._answer(connection, answer)
 
-    def _refuse(self, connection: _Connection, request: Request, reason: str) -> None:
-        self._answer(connection, answer_of([LogUnavailable(reason)] * max(len(request.records), 1)))
+    def _refuse(self, connection: _Connection, request: Request, reason: str, detail: str) -> None:
+        self._slot.add(metrics.REFUSALS, reason)
+        self._answer(connection, answer_of([LogUnavailable(detail)] * max(len(request.records), 1)))
 
     def _answer(self, connection: _Connection, answer: Answer) -> None:
         try:
@@ -219,7 +248,7 @@ class Relay:
                 continue
             opened.setblocking(False)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ANSWER_MAX_BYTES)
-            self._connections += 1
+            self._count(1)
             self._selector.register(opened, selectors.EVENT_READ, _Connection(opened))
 
     def _drop(self, connection: _Connection, why: Exception) -> None:
@@ -227,7 +256,11 @@ class Relay:
         if connection.socket.fileno() >= 0:
             self._selector.unregister(connection.socket)
             connection.socket.close()
-            self._connections -= 1
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self._connections += change
+        self._slot.set(metrics.CONNECTIONS, value=self._connections)
 
 
 def listen(path: Path) -> socket.socket:

@@ -11,10 +11,10 @@ from config.logs import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from todo_api.core.cache import PageCache
 from todo_api.core.command_log.connect import make_consumer, make_dead_letter_publisher
+from todo_api.core.metrics_server import MetricsServer
 from todo_api.core.tracing import Tracing, make_tracing
 from todo_worker.applier import Applier
 from todo_worker.dead_letters import DeadLetters
-from todo_worker.metrics_server import MetricsServer
 from todo_worker.telemetry import WorkerTelemetry
 from todo_worker.worker import Worker
 

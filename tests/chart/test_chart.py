@@ -84,7 +84,11 @@ def check_selectors(found):
 
 
 def port_names(spec):
-    return {port["name"] for container in spec["containers"] for port in container.get("ports", [])}
+    # Kubernetes looks into sidecars, too.
+    sidecars = [one for one in spec.get("initContainers", []) if one.get("restartPolicy") == "Always"]
+    return {
+        port["name"] for container in [*spec["containers"], *sidecars] for port in container.get("ports", [])
+    }
 
 
 def check_restricted(name, spec):
@@ -356,12 +360,17 @@ def test_figures_are_on_a_port_that_only_prometheus_and_the_probe_use(values):
     (scraped,) = [s for s in of_kind(found, "Service") if "todo-api/scraped" in s["metadata"]["labels"]]
     # Headless: whatever service.type says, the port is not opened to the outside.
     assert (scraped["spec"]["type"], scraped["spec"]["clusterIP"]) == ("ClusterIP", "None")
-    assert [port["name"] for port in scraped["spec"]["ports"]] == ["admin"]
+    is_relayed = "PUBLISHER_SOCKET" in str(of_kind(found, "Deployment"))
+    names = ["admin", "relay"] if is_relayed else ["admin"]
+    assert [port["name"] for port in scraped["spec"]["ports"]] == names
+    for monitor in of_kind(found, "ServiceMonitor"):
+        assert [endpoint["port"] for endpoint in monitor["spec"]["endpoints"]] == names
     for service in of_kind(found, "Service"):
         if service is not scraped:
             assert "admin" not in str(service["spec"]["ports"])
     for one in of_kind(found, "Deployment"):
         if one["metadata"]["labels"].get("app.kubernetes.io/component") == "api":
+            assert set(names) <= port_names(one["spec"]["template"]["spec"])
             api = one["spec"]["template"]["spec"]["containers"][0]
             ports = {port["name"]: str(port["containerPort"]) for port in api["ports"]}
             assert ports["admin"] == config["data"]["ADMIN_PORT"]

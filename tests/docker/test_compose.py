@@ -130,6 +130,7 @@ def test_prometheus_looks_for_replicas_where_they_answer():
     services = merged()
     assert found == {
         "api": services["api"]["environment"]["ADMIN_PORT"],
+        "relay": services["relay"]["environment"]["RELAY_METRICS_PORT"],
         "worker": services["worker"]["environment"]["WORKER_METRICS_PORT"],
     }
     assert str(found["api"]) in services["api"]["expose"]

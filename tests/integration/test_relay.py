@@ -31,7 +31,8 @@ BOUND_S = 5.0
 class RelayProcess:
     """``python -m todo_api.relay`` on a topic of Valkey Streams, and who publishes through it and reads there."""
 
-    def __init__(self, folder, redis_url):
+    def __init__(self, folder, redis_url, **env):
+        self._env = env
         self.socket = folder / "relay.sock"
         self.topic = f"test-{uuid4().hex[:12]}"
         self._redis_url = redis_url
@@ -49,6 +50,7 @@ class RelayProcess:
             "COMMAND_LOG": "streams",
             "KAFKA_TODO_TOPIC": self.topic,
             "PUBLISHER_SOCKET": str(self.socket),
+            **self._env,
         }
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from todo_api import api_metrics
+from todo_api import api_metrics, relay_metrics
 from todo_worker import worker_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,9 @@ ALERTS = [rule for rule in RULES if "alert" in rule]
 DASHBOARDS = {
     path.name: json.loads(path.read_text()) for path in (FOLDER / "grafana" / "dashboards").iterdir()
 }
-METRICS = {metric.name: metric for metric in (*api_metrics.METRICS, *worker_metrics.METRICS)}
+METRICS = {
+    metric.name: metric for metric in (*api_metrics.METRICS, *worker_metrics.METRICS, *relay_metrics.METRICS)
+}
 # Of prometheus_client, beside the worker's own.
 STANDARD = {"process_cpu_seconds_total"}
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}

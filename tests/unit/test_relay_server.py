@@ -47,7 +47,7 @@ def log():
 
 
 @pytest.fixture
-def path(log):
+def relay(log):
     # Its own name must be short, as that of a socket.
     with TemporaryDirectory() as folder:
         path = Path(folder) / "relay.sock"
@@ -55,20 +55,26 @@ def path(log):
         thread = threading.Thread(target=relay.run)
         thread.start()
         wait_until_accepted(path)
-        yield path
+        yield relay
         log.go_on.set()
         relay.stop()
         thread.join(10)
         assert not thread.is_alive()
 
 
+@pytest.fixture
+def path(relay):
+    return relay.path
+
+
 @contextmanager
-def asking(path, log, value):
+def asking(path, log, value, *, within_s=60.0, name=None):
     """A connection on which a record has been sent to the relay; it is in the socket by now."""
+    deadline = time.monotonic() + within_s
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(20)
         connection.connect(str(path))
-        connection.sendall(frame(Request(log.log, time.monotonic() + 60, [(b"key", value, ())])))
+        connection.sendall(frame(Request(name or log.log, deadline, [(b"key", value, ())])))
         yield connection
 
 
@@ -121,3 +127,41 @@ def test_a_log_known_to_be_good_is_not_probed_by_every_process(log, path, monkey
 def test_what_was_known_of_the_log_is_asked_again_after_a_while(log, path, monkeypatch):
     monkeypatch.setattr(relay_server, "_GOOD_FOR_S", 0.0)
     assert [probed(path, log), probed(path, log)] == [1, 2]
+
+
+def figures(relay):
+    """What the relay exports, as {(name, labels...): values}."""
+    return {(one.metric.name, *one.labels): one.values for one in relay.read()}
+
+
+def test_batches_are_counted_with_their_records_and_what_became_of_them(relay, path, log):
+    with ExitStack() as stack:
+        first = stack.enter_context(asking(path, log, b"0"))
+        wait_until(lambda: log.batches, 10, "the first batch")
+        others = [stack.enter_context(asking(path, log, value)) for value in (b"1", b"bad", b"2")]
+        log.go_on.set()
+        for connection in (first, *others):
+            answer(connection, log)
+        found = figures(relay)
+        # One more, if the end of that with which the relay was waited for was not seen yet.
+        assert found["todo_relay_connections",][0] in (4, 5)
+    assert found["todo_relay_records_total", "acknowledged"] == (3,)
+    assert found["todo_relay_records_total", "unavailable"] == (1,)
+    assert found["todo_relay_records_total", "too_large"] == (0,)
+    *counts, records = found["todo_relay_batch_records",]
+    assert (sum(counts), records) == (2, 4)
+    *counts, seconds = found["todo_relay_batch_duration_seconds",]
+    assert sum(counts) == 2
+    assert seconds > 0
+    wait_until(lambda: figures(relay)["todo_relay_connections",] == (0,), 10, "they are gone")
+
+
+def test_what_is_refused_unasked_is_counted_by_its_reason(relay, path, log):
+    log.go_on.set()
+    for options in ({"within_s": -1}, {"name": "another:log"}):
+        with asking(path, log, b"0", **options) as connection:
+            assert isinstance(answer(connection, log)[0], LogUnavailable)
+    found = figures(relay)
+    assert found["todo_relay_refusals_total", "too_late"] == (1,)
+    assert found["todo_relay_refusals_total", "other_log"] == (1,)
+    assert log.batches == []

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from scripts.bench.telemetry import costs
-from todo_api import api_metrics
+from todo_api import api_metrics, relay_metrics
 from todo_worker import worker_metrics
 
+ALL = [*api_metrics.METRICS, *worker_metrics.METRICS, *relay_metrics.METRICS]
 TEXT = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
 
 
@@ -20,7 +21,11 @@ def rows(heading):
 
 @pytest.mark.parametrize(
     ("heading", "metrics"),
-    [("The API's metrics", api_metrics.METRICS), ("The worker's metrics", worker_metrics.METRICS)],
+    [
+        ("The API's metrics", api_metrics.METRICS),
+        ("The worker's metrics", worker_metrics.METRICS),
+        ("The relay's metrics", relay_metrics.METRICS),
+    ],
 )
 def test_the_tables_say_what_the_code_says(heading, metrics):
     expected = [
@@ -30,9 +35,9 @@ def test_the_tables_say_what_the_code_says(heading, metrics):
     assert rows(heading) == expected
 
 
-@pytest.mark.parametrize("metric", [*api_metrics.METRICS, *worker_metrics.METRICS], ids=lambda one: one.name)
+@pytest.mark.parametrize("metric", ALL, ids=lambda one: one.name)
 def test_names_follow_prometheus(metric):
-    assert re.fullmatch(r"todo_(api|worker)_[a-z_]+", metric.name)
+    assert re.fullmatch(r"todo_(api|worker|relay)_[a-z_]+", metric.name)
     assert metric.name.endswith("_total") == (metric.kind == "counter")
     assert bool(metric.buckets) == (metric.kind == "histogram")
     assert list(metric.buckets) == sorted(set(metric.buckets))

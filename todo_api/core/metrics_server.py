@@ -1,4 +1,4 @@
-"""``/metrics`` of the worker, on a port and in a thread of its own: it answers while the loop waits for a server."""
+"""``/metrics`` of worker and relay, on a port and in a thread of its own: it answers while their loop waits."""
 
 import threading
 from collections.abc import Callable, Iterable
