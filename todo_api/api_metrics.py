@@ -14,6 +14,12 @@ REQUEST_SECONDS: Final = Metric(
     Kind.HISTOGRAM, "todo_api_http_request_duration_seconds",
     "Time to answer, but for the hit path, which has no time for a clock", ("route", "method"), _FAST_S,
 )  # fmt: skip
+ACTIVE_REQUESTS: Final = Metric(
+    Kind.GAUGE,
+    "todo_api_http_active_requests",
+    "Requests being answered, but for the hit path's",
+    ("method",),
+)
 PAGE_HITS: Final = Metric(
     Kind.COUNTER, "todo_api_page_hits_total", "List requests answered from the page table"
 )
@@ -34,9 +40,15 @@ PAGE_REFRESHES: Final = Metric(
 PAGE_FAILURES: Final = Metric(
     Kind.COUNTER, "todo_api_page_failures_total", "Pages that could not be fetched or replaced"
 )
-PAGE_FETCHING: Final = Metric(
-    Kind.COUNTER, "todo_api_page_fetch_seconds_total", "Time that misses, refreshes and failures took"
+PAGE_BYPASSES: Final = Metric(
+    Kind.COUNTER,
+    "todo_api_page_bypasses_total",
+    "List requests for which a page that is there may not do: If-Applied, user=me",
 )
+PAGE_FETCH_SECONDS: Final = Metric(
+    Kind.HISTOGRAM, "todo_api_page_fetch_duration_seconds", "Time to fetch a page from Redis or PostgreSQL",
+    ("reason",), _FAST_S,
+)  # fmt: skip
 PAGES: Final = Metric(Kind.GAUGE, "todo_api_page_table_pages", "Pages in the page tables of all processes")
 PAGE_BYTES: Final = Metric(
     Kind.GAUGE, "todo_api_page_table_bytes", "Bytes of the bodies in the page tables of all processes"

@@ -11,6 +11,7 @@ import falcon
 from falcon import Request, Response
 
 from config.settings import Settings, SettingsError
+from todo_api.active_requests import ActiveRequests
 from todo_api.admin_server import AdminServer
 from todo_api.api_description import ApiDescription
 from todo_api.auth import TokenVerifier, Verifier
@@ -30,6 +31,7 @@ from todo_api.health import Health, Monitor, Readiness, Ready
 from todo_api.hit_path import HitPath
 from todo_api.if_applied import IfApplied
 from todo_api.instance import FIGURES, add_figures
+from todo_api.instrumented_pages import InstrumentedPages, InstrumentedSource
 from todo_api.instrumented_publisher import InstrumentedPublisher
 from todo_api.intake import CommandIntake
 from todo_api.jwks import PublicKeys
@@ -40,7 +42,14 @@ from todo_api.page_table import PageTable
 from todo_api.pages import Pages
 from todo_api.problem_pages import ProblemTypeItem, ProblemTypes
 from todo_api.problems import add_problem_handlers
-from todo_api.reports import breaker_report, dependency_report, overload_report, page_report, pool_report
+from todo_api.reports import (
+    active_report,
+    breaker_report,
+    dependency_report,
+    overload_report,
+    page_report,
+    pool_report,
+)
 from todo_api.request_body import UnreadBody
 from todo_api.request_ids import RequestIdHeader
 from todo_api.request_trace import RequestTrace
@@ -155,18 +164,18 @@ def build(settings: Settings) -> Service:
         pool_size=settings.redis_pool_size // settings.processes,
         ttl_s=settings.cache_ttl_sec,
     )
+    telemetry = Telemetry(
+        read_state=lambda: pages.state, read_progress=lambda: cache.progress(settings.kafka_partitions)
+    )
     pages = PageTable(
         StateSource(cache, store, store_poll_s=_STORE_POLL_S),
-        PageSource(cache, store, cursors, list_max=settings.list_max),
+        InstrumentedSource(PageSource(cache, store, cursors, list_max=settings.list_max), telemetry),
         poll_s=settings.cache_poll_ms / 1000,
         pages_max=settings.page_table_max,
         bytes_max=settings.page_table_bytes,
         stale_max_s=settings.cache_ttl_sec,
     )
     tracing = _tracing(settings)
-    telemetry = Telemetry(
-        read_state=lambda: pages.state, read_progress=lambda: cache.progress(settings.kafka_partitions)
-    )
     group_commit = GroupCommit(_publisher(settings))
     publisher = GuardedPublisher(group_commit)
     monitor = Monitor(
@@ -174,7 +183,7 @@ def build(settings: Settings) -> Service:
     )
     readiness = Readiness(monitor, settings.ready_requires, lambda: publisher.state.condition)
     collaborators = Collaborators(
-        pages=pages,
+        pages=InstrumentedPages(pages, telemetry),
         todos=store,
         fates=store,
         publisher=InstrumentedPublisher(publisher, telemetry, tracing),
@@ -214,13 +223,15 @@ def build(settings: Settings) -> Service:
     admin = AdminServer(create_admin_app(collaborators)) if has_admin_port else None
     if admin is not None:
         parts.append(Part("admin port", admin.start, admin.stop))
-    shedder = LoadShedder(app, write_wait_s=group_commit.wait_s)
+    active = ActiveRequests(app)
+    shedder = LoadShedder(active, write_wait_s=group_commit.wait_s)
     telemetry.add_reports(
         page_report(pages),
         pool_report(store),
         breaker_report(publisher),
         dependency_report(monitor),
         overload_report(shedder),
+        active_report(active),
     )
     layered: WSGIApplication = HitPath(VersionAlias(shedder, "/v1"), pages.hot)
     if settings.cors_allow_origins:
