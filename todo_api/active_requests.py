@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class ActiveRequests:
     """A WSGI layer, behind the hit path. A write counts also while it waits and others are served.
 
-    PERF: 0.4 us a request, most of it the lock.
+    PERF: 1.0 to 1.8 us a request in a loop on a busy machine, of the 45 and more that it takes to answer one.
     """
 
     def __init__(self, app: "WSGIApplication") -> None:
