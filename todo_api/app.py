@@ -54,6 +54,7 @@ from todo_api.request_body import UnreadBody
 from todo_api.request_ids import RequestIdHeader
 from todo_api.request_trace import RequestTrace
 from todo_api.service import Part, Service
+from todo_api.shortcut import Shortcut
 from todo_api.telemetry import Telemetry
 from todo_api.todos import TodoCollection, TodoItem, TodoReader
 from todo_api.version_alias import VersionAlias
@@ -233,11 +234,19 @@ def build(settings: Settings) -> Service:
         overload_report(shedder),
         active_report(active),
     )
-    layered: WSGIApplication = HitPath(VersionAlias(shedder, "/v1"), pages.hot)
+    hit_path = HitPath(VersionAlias(shedder, "/v1"), pages.hot)
+    layered: WSGIApplication = hit_path
+    shortcut: Shortcut | None = hit_path.shortcut
     if settings.cors_allow_origins:
-        layered = Cors(layered, settings.cors_allow_origins)
+        # No shortcut: its answers would lack the headers of this layer.
+        layered, shortcut = Cors(layered, settings.cors_allow_origins), None
     return Service(
-        layered, parts, readiness.drain, telemetry.join, None if admin is None else admin.listen_on
+        layered,
+        parts,
+        readiness.drain,
+        telemetry.join,
+        None if admin is None else admin.listen_on,
+        shortcut,
     )
 
 

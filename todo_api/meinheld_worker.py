@@ -19,6 +19,7 @@ What the application must know of its environ:
   a pointer into the one buffer of ``inet_ntoa``. ``SERVER_NAME`` and ``SERVER_PORT`` are constants.
 - There is no ``QUERY_STRING`` when the target has none.
 - ``wsgi.input`` holds the whole body, decoded when it was chunked, and ends by itself.
+- A plain GET of a hot page does not get here at all: the server answers it by ``shortcut`` of the application.
 - An answer to HEAD must have no body; none may have Date, Server or Connection, which meinheld writes (it drops and
   leaks the first two, and repeats the third).
 
@@ -46,9 +47,10 @@ from gunicorn.workers.base import Worker
 from meinheld import server
 
 from todo_api.core import waiting
+from todo_api.shortcut import Prepared, Shortcut
 
 # APPSEC: the one that was released can be ended by any client, and cannot suspend a request.
-if int(version("meinheld").partition("+todo.")[2] or 0) < 3:
+if int(version("meinheld").partition("+todo.")[2] or 0) < 4:
     raise ImportError("this meinheld is not that of scripts/meinheld/install.py")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -106,6 +108,9 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         server.schedule_call(0, self._enter_loop, listen_fds[0])
         # Until the first heartbeat the file shows when it was made, on another clock: no timeout would fire.
         self.notify()
+        shortcut: Shortcut | None = getattr(self.wsgi, "shortcut", None)
+        if shortcut is not None:
+            server.set_shortcut(shortcut.path, self._counted_shortcut(shortcut.answer), shortcut.names)
         waiting.use(waiting.EventLoop(_suspend, _can_suspend, _soon))
         server.run(self._counted(self.wsgi), 1)
         self._let_go()
@@ -129,6 +134,20 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
                 self.log.info("Autorestarting worker after current request.")
                 self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
             return app(environ, start_response)
+
+        return count
+
+    def _counted_shortcut(self, answer: Callable[..., Prepared | None]) -> Callable[..., Prepared | None]:
+        """Likewise for what is answered through the shortcut; the last request is left to the application."""
+        if self.cfg.max_requests <= 0:
+            return answer
+
+        def count(*values: str | None) -> Prepared | None:
+            if self.nr + 1 >= self.max_requests:
+                return None
+            prepared = answer(*values)
+            self.nr += prepared is not None
+            return prepared
 
         return count
 

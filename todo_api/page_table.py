@@ -15,6 +15,7 @@ from todo_api.core.errors import StoreUnavailable
 from todo_api.core.store import State
 from todo_api.page_answer import PageAnswers
 from todo_api.pages import Page, PageKey
+from todo_api.shortcut import held_bytes
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ class PageTable:
             for entry in self._entries.values():
                 hits += entry.hits - 1
                 not_modified += entry.not_modified_before + entry.answers.not_modified_count
-                page_bytes += len(entry.page.body) + len(entry.page.gzip_body)
+                page_bytes += _held_bytes(entry.page)
             return Figures(
                 hits=hits,
                 unrouted=hits - self._routed_hits,
@@ -237,7 +238,7 @@ class PageTable:
         now = time.monotonic()
         entry = self._entries.get(page.key)
         if entry is None:
-            self._make_room(len(page.body) + len(page.gzip_body))
+            self._make_room(_held_bytes(page))
             self._entries[page.key] = entry = Entry(page, now)
             if self._is_fresh(now):
                 self.hot[page.key.query] = entry
@@ -249,11 +250,11 @@ class PageTable:
         return page
 
     def _make_room(self, size_bytes: int) -> None:
-        total = sum(len(entry.page.body) + len(entry.page.gzip_body) for entry in self._entries.values())
+        total = sum(_held_bytes(entry.page) for entry in self._entries.values())
         for key, entry in sorted(self._entries.items(), key=lambda item: item[1].used_at):
             if len(self._entries) < self._pages_max and total + size_bytes <= self._bytes_max:
                 return
-            total -= len(entry.page.body) + len(entry.page.gzip_body)
+            total -= _held_bytes(entry.page)
             self._drop(key)
 
     def _drop(self, key: PageKey) -> None:
@@ -343,6 +344,10 @@ class PageTable:
             self._fetching_s += took_s
             self._keep(page)
         return True
+
+
+def _held_bytes(page: Page) -> int:
+    return held_bytes(page.body) + held_bytes(page.gzip_body)
 
 
 def _is_new_enough(page: Page, at_least: State | None) -> bool:

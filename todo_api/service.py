@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from todo_api.shortcut import Shortcut
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -35,7 +37,10 @@ class Service:
         drain: Callable[[], None],
         join: Callable[[memoryview, int, int], None] = lambda _memory, _slots, _own: None,
         serve_admin: Callable[[socket.socket], None] | None = None,
+        shortcut: Shortcut | None = None,
     ) -> None:
+        self.shortcut = shortcut
+        """What a server may ask before it asks the app, once started."""
         self._app = app
         self._parts = tuple(parts)
         self._drain = drain

@@ -4,11 +4,12 @@
     python scripts/meinheld/install.py [constraints.txt]
 
 meinheld has had no release since 2020. This takes the last one (1.0.2), corrects its source, and installs it as
-1.0.2+todo.3. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip,
+1.0.2+todo.4. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip,
 which installs greenlet first, for its header.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 RELEASE: Final = "meinheld==1.0.2"
-VERSION: Final = "1.0.2+todo.3"
+VERSION: Final = "1.0.2+todo.4"
+# Ours, beside this file.
+SHORTCUT: Final = "shortcut.h"
 
 
 class Correction(NamedTuple):
@@ -204,6 +207,42 @@ static void write_callback(picoev_loop *loop, int fd, int events,
   }
   // clear old client""",
     ),
+    # Answers that the application has ready: see shortcut.h.
+    Correction(
+        "meinheld/server/server.c",
+        "static int read_request(picoev_loop *loop, int fd, client_t *client,",
+        """#include "shortcut.h"
+
+static int read_request(picoev_loop *loop, int fd, client_t *client,""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """      return parse_http_request(fd, client, buf, r);
+""",
+        """      ret = shortcut_take(client, buf, r);
+      if (ret <= 0) {
+        return ret;
+      }
+      return parse_http_request(fd, client, buf, r);
+""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """  char buf[READ_BUF_SIZE];
+  ssize_t r;
+""",
+        """  char buf[READ_BUF_SIZE];
+  ssize_t r;
+  int ret;
+""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """    {"set_error_logger",""",
+        """    {"set_shortcut", meinheld_set_shortcut, METH_VARARGS,
+     "set what answers without an environ"},
+    {"set_error_logger",""",
+    ),
     Correction("setup.py", "include_dirs=[]", 'include_dirs=[os.environ["GREENLET_HEADERS"]]'),
     # The greenlets of then do not build with a Python of today.
     Correction("setup.py", "'greenlet>=0.4.5,<0.5'", "'greenlet>=3,<4'"),
@@ -239,6 +278,7 @@ def main(constraints: str | None) -> None:
         for correction in CORRECTIONS:
             file = source / correction.file
             file.write_text(corrected(file.read_text(), correction))
+        shutil.copy(Path(__file__).with_name(SHORTCUT), source / "meinheld/server")
         # Its own copy is of an older greenlet.
         (source / "meinheld/server/greenlet.h").unlink()
         subprocess.run([*pip, "install", "-q", *limits, str(source)], check=True, env=environment)

@@ -234,3 +234,23 @@ def test_hits_from_many_threads_while_the_state_moves_are_all_answered(rig: Rig)
         thread.join()
     assert set(statuses) == {"200 OK"}
     assert len(statuses) == 800
+
+
+@pytest.mark.parametrize("headers", REQUESTS, ids=str)
+def test_the_shortcut_has_the_same_answer(rig: Rig, headers: dict[str, str]) -> None:
+    head, length, body = call(rig.app, "limit=10", "GET", headers, **{"meinheld.client": object()})
+    values = [headers.get(name) for name in ("If_None_Match", "Accept_Encoding", "If_Applied")]
+    assert rig.app.shortcut.names == ("if-none-match", "accept-encoding", "if-applied")
+    lines = "".join(f"{name.title()}: {value}\r\n" for name, value in length.items()).encode()
+    assert rig.app.shortcut.answer("limit=10", *values) == (head.encode(), lines, body)
+
+
+def test_the_shortcut_has_no_answer_to_what_is_not_hot_or_asks_for_a_state(rig: Rig) -> None:
+    before = rig.table.figures()
+    assert rig.app.shortcut.answer("limit=11", None, None, None) is None
+    assert rig.app.shortcut.answer("limit=10", None, None, "x") is None
+    assert rig.table.figures().hits == before.hits
+    assert rig.app.shortcut.answer("limit=10", "*", None, None) is not None
+    after = rig.table.figures()
+    assert after.hits == before.hits + 1
+    assert after.unrouted_not_modified == before.unrouted_not_modified + 1

@@ -6,7 +6,7 @@ from scripts.meinheld.install import CORRECTIONS, VERSION, corrected
 
 
 def test_the_meinheld_here_is_the_corrected_one():
-    assert version("meinheld") == VERSION
+    assert version("meinheld") == VERSION, "run scripts/meinheld/install.py"
 
 
 def test_a_correction_is_made_everywhere_it_applies():
