@@ -42,7 +42,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-import greenlet
 from gunicorn.workers.base import Worker
 from meinheld import server
 
@@ -50,7 +49,7 @@ from todo_api.core import waiting
 from todo_api.shortcut import Prepared, Shortcut
 
 # APPSEC: the one that was released can be ended by any client, and cannot suspend a request.
-if int(version("meinheld").partition("+todo.")[2] or 0) < 4:
+if int(version("meinheld").partition("+todo.")[2] or 0) < 5:
     raise ImportError("this meinheld is not that of scripts/meinheld/install.py")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -111,7 +110,6 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         shortcut: Shortcut | None = getattr(self.wsgi, "shortcut", None)
         if shortcut is not None:
             server.set_shortcut(shortcut.path, self._counted_shortcut(shortcut.answer), shortcut.names)
-        waiting.use(waiting.EventLoop(_suspend, _can_suspend, _soon))
         server.run(self._counted(self.wsgi), 1)
         self._let_go()
         if self._exit_code:
@@ -122,6 +120,7 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         signal.signal(signal.SIGTERM, self.handle_exit)
         signal.signal(signal.SIGINT, self.handle_quit)
         self._epoll = _event_loop(listen_fd)
+        waiting.use(waiting.EventLoop(server.running, server.suspend, server.resume, _soon, server.watch))
 
     def _counted(self, app: Application) -> Application:
         """Wrap ``app`` so that the worker stops after ``max_requests``, if any are set."""
@@ -243,16 +242,6 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         self.cfg.worker_abort(self)
         self._stop(0)
         raise SystemExit(1)
-
-
-def _suspend(fd: int) -> None:
-    """Serve others until there is something to read from ``fd``."""
-    server.trampoline(fd, read=True)
-
-
-def _can_suspend() -> bool:
-    # Not a read, nor a thread that serves no request: those run in the first greenlet of their thread.
-    return greenlet.getcurrent().parent is not None
 
 
 def _soon(call: Callable[[], object]) -> None:

@@ -4,7 +4,7 @@
     python scripts/meinheld/install.py [constraints.txt]
 
 meinheld has had no release since 2020. This takes the last one (1.0.2), corrects its source, and installs it as
-1.0.2+todo.4. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip,
+1.0.2+todo.5. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip,
 which installs greenlet first, for its header.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 RELEASE: Final = "meinheld==1.0.2"
-VERSION: Final = "1.0.2+todo.4"
+VERSION: Final = "1.0.2+todo.5"
 # Ours, beside this file.
-SHORTCUT: Final = "shortcut.h"
+ADDITIONS: Final = ("shortcut.h", "requests_that_wait.h")
 
 
 class Correction(NamedTuple):
@@ -83,6 +83,75 @@ CORRECTIONS: Final = (
   }
   // new greenlet
 """,
+    ),
+    # Requests that wait without a descriptor of their own, in greenlets that are used again: see requests_that_wait.h.
+    Correction(
+        "meinheld/server/server.c",
+        """#ifdef WITH_GREENLET
+static void resume_greenlet(PyObject *greenlet) {""",
+        """#include "requests_that_wait.h"
+
+#ifdef WITH_GREENLET
+static void resume_greenlet(PyObject *greenlet) {""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """  greenlet = greenlet_new(handler, NULL);
+  // set_greenlet
+  pyclient->greenlet = greenlet;
+  Py_INCREF(pyclient->greenlet);
+
+  res = greenlet_switch(greenlet, args, NULL);
+""",
+        """  greenlet = request_greenlet();
+  if (greenlet == NULL) {
+    // Without one it cannot make room while it waits.
+    PyErr_Clear();
+    res = PyObject_CallObject(handler, args);
+    Py_DECREF(args);
+    Py_XDECREF(res);
+    return;
+  }
+  pyclient->greenlet = greenlet;
+  Py_INCREF(pyclient->greenlet);
+
+  running = pyclient;
+  res = greenlet_switch(greenlet, args, NULL);
+  running = NULL;
+""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """  start_response->cli = client;
+
+  current_client = (PyObject *)pyclient;
+""",
+        """  start_response->cli = client;
+
+  running = pyclient;
+  current_client = (PyObject *)pyclient;
+""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """  start_response->cli = old_client;
+
+  Py_CLEAR(pyclient->args);
+""",
+        """  running = NULL;
+  start_response->cli = old_client;
+
+  Py_CLEAR(pyclient->args);
+""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """    {"set_error_logger",""",
+        """    {"running", meinheld_running, METH_NOARGS, "the request that calls"},
+    {"suspend", meinheld_suspend, METH_NOARGS, "serve others until resumed"},
+    {"resume", meinheld_resume, METH_O, "go on with a suspended request"},
+    {"watch", meinheld_watch, METH_VARARGS, "call when there is something to read"},
+    {"set_error_logger",""",
     ),
     # An answer that the client takes too slowly for the socket's buffer: without a greenlet it was cut off. The rest
     # is written when there is room, and SEND_TIMEOUT_SECS pass without any before the client is given up.
@@ -278,7 +347,8 @@ def main(constraints: str | None) -> None:
         for correction in CORRECTIONS:
             file = source / correction.file
             file.write_text(corrected(file.read_text(), correction))
-        shutil.copy(Path(__file__).with_name(SHORTCUT), source / "meinheld/server")
+        for addition in ADDITIONS:
+            shutil.copy(Path(__file__).with_name(addition), source / "meinheld/server")
         # Its own copy is of an older greenlet.
         (source / "meinheld/server/greenlet.h").unlink()
         subprocess.run([*pip, "install", "-q", *limits, str(source)], check=True, env=environment)

@@ -1,6 +1,5 @@
 """A command log on each real server, with a fresh topic for every test."""
 
-import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,9 +13,9 @@ import pytest
 
 from scripts.stack.server import ServerProcess, wait_until
 from tests.support.deployment import Servers
+from tests.support.thread_loop import thread_loop
 from tests.support.unix_socket import wait_until_accepted
 from todo_api.breaker import GuardedPublisher
-from todo_api.core import waiting
 from todo_api.core.command_log import Consumer, Message, Publisher
 from todo_api.core.command_log.connect import (
     ACK_TIMEOUT_S,
@@ -162,24 +161,20 @@ def _command_log(adapter: str, address: str, process: ServerProcess | None = Non
     )
     log.create()
     log.in_groups = way == "in groups"
-    with log.relayed() if way == "relayed" else waiting_threads() if log.in_groups else nullcontext():
+    with log.relayed() if way == "relayed" else thread_loop() if log.in_groups else nullcontext():
         try:
             yield log
         finally:
             log.close()
 
 
-@contextmanager
-def waiting_threads() -> Iterator[None]:
-    """Suspend whoever waits, as an event loop does; here the thread simply stands still."""
-    with pytest.MonkeyPatch.context() as patch:
-        loop = waiting.EventLoop(lambda fd: select.select([fd], [], []), lambda: True, lambda call: call())
-        patch.setattr(waiting, "_loops", [loop])
-        yield
-
-
-# Both stand in front of a publisher and know nothing of it; one is enough.
-IN_BETWEEN = [pytest.param("kafka-python relayed", marks=pytest.mark.kafka), "streams in groups"]
+# What stands in front of a publisher and knows nothing of it, so that one is enough; groups are made of one that only
+# waits, and of one that takes records without.
+IN_BETWEEN = [
+    pytest.param("kafka-python relayed", marks=pytest.mark.kafka),
+    "streams in groups",
+    pytest.param("kafka-python in groups", marks=pytest.mark.kafka),
+]
 
 
 @pytest.fixture(params=KINDS)

@@ -67,6 +67,18 @@ def test_many_writes_wait_at_once_in_one_process_and_each_gets_its_own_answer(se
             await_held(server, 0)
 
 
+def test_nothing_that_one_write_had_in_its_context_is_seen_by_a_later_one(server):
+    assert ask(server, "POST", "/hold/one/0") == (503, "one POST")
+    for _ in range(3):
+        assert ask(server, "POST", "/name") == (200, "nobody")
+    with ThreadPoolExecutor(2) as threads:
+        answer = threads.submit(ask, server, "POST", "/hold/two/15")
+        await_held(server, 1)
+        assert ask(server, "POST", "/name") == (200, "nobody")
+        ask(server, "GET", "/release")
+        assert answer.result() == (200, "two POST")
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_every_kind_of_write_makes_room(server, method):
     with ThreadPoolExecutor(1) as thread:

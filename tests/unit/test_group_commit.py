@@ -1,6 +1,5 @@
 """What requests that share a batch get; that the contract holds on real logs is in tests/contracts."""
 
-import select
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -8,10 +7,14 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from scripts.stack.server import wait_until
+from tests.support.thread_loop import thread_loop
 from todo_api.core import waiting
-from todo_api.core.command_log import Position, Record
+from todo_api.core.command_log import Position, Record, Results
+from todo_api.core.command_log.in_one_thread import InOneThread
 from todo_api.core.errors import LogUnavailable, RecordTooLarge, TodoError
 from todo_api.group_commit import GroupCommit
+
+POSITION = Position("test:log", 0, 1)
 
 
 class Gated:
@@ -82,13 +85,9 @@ class Requests:
 
 
 @pytest.fixture
-def gated(monkeypatch):
-    monkeypatch.setattr(
-        waiting,
-        "_loops",
-        [waiting.EventLoop(lambda fd: select.select([fd], [], []), lambda: True, lambda call: call())],
-    )
-    return Gated()
+def gated():
+    with thread_loop():
+        yield Gated()
 
 
 @pytest.fixture
@@ -103,9 +102,11 @@ def in_order(requests: Requests, gated: Gated, *groups: tuple[str, ...]) -> None
     """Send one request after the other: the first is on its way when the others begin to wait, in this order."""
     requests.send(*groups[0])
     wait_until(lambda: gated.batches, 10, "the first is on its way")
+    submitter = requests.publisher._submitter
+    assert isinstance(submitter, InOneThread)
     for count, keys in enumerate(groups[1:], 1):
         requests.send(*keys)
-        wait_until(lambda: requests.publisher._waiting.qsize() == count, 10, "it waits")  # noqa: B023
+        wait_until(lambda: submitter._waiting.qsize() == count, 10, "it waits")  # noqa: B023
 
 
 def await_accepted(requests: Requests, key: str) -> None:
@@ -123,7 +124,7 @@ def test_what_comes_while_a_batch_is_on_its_way_is_the_next_batch(requests, gate
     gated.let(2)
     assert requests.wait() == {key: Position("test:log", 0, n) for n, key in enumerate("abcde")}
     assert gated.batches == [[b"a"], [b"b", b"c", b"d", b"e"]]
-    assert gated.threads == {"group-commit"}
+    assert gated.threads == {"publishing"}
 
 
 def test_each_request_hears_what_became_of_its_own_records(requests, gated):
@@ -193,6 +194,29 @@ def test_a_publisher_that_does_not_come_back_is_given_up(gated):
     assert time.monotonic() - began >= 2.0
     gated.let()
     publisher.close(5)
+
+
+def test_a_publisher_that_takes_records_without_waiting_is_given_them(gated):
+    class Immediate(Gated):
+        def submit(self, records: Sequence[Record], done: Callable[[Results], object]) -> None:
+            self.threads.add(threading.current_thread().name)
+            done(
+                [
+                    RecordTooLarge("large") if record.key == b"large" else Position("test:log", 0, 1)
+                    for record in records
+                ]
+            )
+
+    immediate = Immediate()
+    requests = Requests(GroupCommit(immediate))
+    requests.send("a", "large")
+    requests.send("b")
+    results = requests.wait()
+    assert isinstance(results.pop("large"), RecordTooLarge)
+    assert results == {"a": POSITION, "b": POSITION}
+    assert "publishing" not in immediate.threads
+    requests.publisher.close(1)
+    assert immediate.closed_after == 0
 
 
 def test_closing_waits_for_the_batch_on_its_way(gated):

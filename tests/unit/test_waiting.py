@@ -1,10 +1,11 @@
-import select
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 
 from scripts.stack.server import wait_until
+from tests.support.thread_loop import Request, thread_loop
 from todo_api.core import waiting
 from todo_api.core.waiting import EventLoop, Wait, can_suspend
 
@@ -20,65 +21,78 @@ def later() -> float:
 
 
 @pytest.fixture(params=["thread", "loop"])
-def suspended(request, monkeypatch):
-    """The descriptors that a loop was asked to wait for; none where threads wait."""
-    descriptors: list[int] = []
-
-    def suspend(fd: int) -> None:
-        descriptors.append(fd)
-        select.select([fd], [], [])
-
-    loops = [EventLoop(suspend, lambda: True, lambda call: call())] if request.param == "loop" else []
-    monkeypatch.setattr(waiting, "_loops", loops)
-    return descriptors
+def suspends(request, monkeypatch):
+    """Whether those who wait are requests, which a loop leaves; else they are threads, which stand still."""
+    monkeypatch.setattr(waiting, "_loops", [])
+    with thread_loop() if request.param == "loop" else nullcontext():
+        yield request.param == "loop"
 
 
-def test_a_wait_that_is_over_before_it_begins_does_not_begin(suspended):
-    with Wait() as wait:
-        wait.end()
-        assert wait.until_over(later())
-    assert suspended == []
+def test_whoever_can_be_left_is_known(suspends):
+    assert can_suspend() == suspends
 
 
-@pytest.mark.usefixtures("suspended")
+def test_a_wait_that_is_over_before_it_begins_does_not_begin(suspends):
+    wait = Wait()
+    wait.end()
+    assert wait.until_over(later())
+    if suspends:
+        request = waiting._loops[0].running()
+        assert isinstance(request, Request)
+        assert request.suspensions == 0
+
+
+@pytest.mark.usefixtures("suspends")
 def test_another_thread_ends_a_wait():
-    with Wait() as wait:
-        thread = threading.Thread(target=wait.end, args=("arguments", "of a callback"))
-        thread.start()
-        assert wait.until_over(later())
-        thread.join()
+    wait = Wait()
+    thread = threading.Thread(target=wait.end, args=("arguments", "of a callback"))
+    thread.start()
+    assert wait.until_over(later())
+    thread.join()
 
 
-@pytest.mark.usefixtures("suspended")
+@pytest.mark.usefixtures("suspends")
 def test_nobody_ends_a_wait_but_its_deadline():
-    with Wait() as wait:
-        assert not wait.until_over(soon())
-        assert not wait.until_over(time.monotonic() - 1)
+    assert not Wait().until_over(soon())
+    assert not Wait().until_over(time.monotonic() - 1)
 
 
-@pytest.mark.usefixtures("suspended")
+@pytest.mark.usefixtures("suspends")
 def test_what_ends_too_late_or_twice_ends_no_other_wait():
-    with Wait() as first:
-        assert not first.until_over(soon())
+    first = Wait()
+    assert not first.until_over(soon())
     for _ in range(3):
         first.end()
-    with Wait() as second:
-        first.end()
-        assert not second.until_over(soon())
-        second.end()
-        assert second.until_over(later())
+    second = Wait()
+    first.end()
+    assert not second.until_over(soon())
+    second.end()
+    assert second.until_over(later())
 
 
-@pytest.mark.usefixtures("suspended")
+@pytest.mark.usefixtures("suspends")
+def test_whoever_is_woken_for_nothing_waits_on():
+    wait = Wait()
+    over: list[bool] = []
+    thread = threading.Thread(target=lambda: over.append(wait.until_over(later())))
+    thread.start()
+    for _ in range(100):
+        wait.wake()
+    assert over == []
+    wait.end()
+    thread.join(10)
+    assert over == [True]
+
+
+@pytest.mark.usefixtures("suspends")
 def test_many_waits_at_once_each_end_at_their_own_time():
     ended: list[int] = []
     waits: dict[int, Wait] = {}
 
     def hold(number: int) -> None:
-        with Wait() as wait:
-            waits[number] = wait
-            assert wait.until_over(later())
-            ended.append(number)
+        waits[number] = Wait()
+        assert waits[number].until_over(later())
+        ended.append(number)
 
     threads = [threading.Thread(target=hold, args=(number,)) for number in range(20)]
     for thread in threads:
@@ -96,24 +110,22 @@ def test_many_waits_at_once_each_end_at_their_own_time():
 
 
 def test_a_loop_that_cannot_leave_the_caller_is_not_asked_to(monkeypatch):
-    def suspend(_fd: int) -> None:
+    def not_asked(*_: object) -> None:
         raise AssertionError("asked")
 
-    monkeypatch.setattr(waiting, "_loops", [EventLoop(suspend, lambda: False, lambda call: call())])
-    assert not can_suspend()
-    with Wait() as wait:
-        assert not wait.until_over(soon())
-
-
-def test_a_nearer_deadline_comes_before_one_that_was_there_first(monkeypatch):
-    loop = EventLoop(lambda fd: select.select([fd], [], []), lambda: True, lambda call: call())
+    loop = EventLoop(lambda: None, not_asked, not_asked, not_asked, not_asked)
     monkeypatch.setattr(waiting, "_loops", [loop])
-    with Wait() as far:
-        thread = threading.Thread(target=far.until_over, args=(later(),))
-        thread.start()
-        with Wait() as near:
-            assert not near.until_over(soon())
-        assert thread.is_alive()
-        far.end()
-        thread.join(10)
-        assert not thread.is_alive()
+    assert not can_suspend()
+    assert not Wait().until_over(soon())
+
+
+@pytest.mark.usefixtures("suspends")
+def test_a_nearer_deadline_comes_before_one_that_was_there_first():
+    far = Wait()
+    thread = threading.Thread(target=far.until_over, args=(later(),))
+    thread.start()
+    assert not Wait().until_over(soon())
+    assert thread.is_alive()
+    far.end()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -12,12 +12,12 @@ NAME: ContextVar[str] = ContextVar("NAME")
 
 
 def hold(timeout_s: float) -> bool:
-    with Wait() as wait:
-        HELD.append(wait)
-        try:
-            return wait.until_over(time.monotonic() + timeout_s)
-        finally:
-            HELD.remove(wait)
+    wait = Wait()
+    HELD.append(wait)
+    try:
+        return wait.until_over(time.monotonic() + timeout_s)
+    finally:
+        HELD.remove(wait)
 
 
 def release() -> None:
@@ -26,7 +26,10 @@ def release() -> None:
 
 
 def application(environ, start_response):
-    """``POST /hold/<name>/<timeout>`` waits; ``GET /held`` counts those that do, ``GET /release`` lets them go."""
+    """``POST /hold/<name>/<timeout>`` waits; ``POST /name`` tells what name it finds.
+
+    ``GET /held`` counts those that wait, ``GET /release`` lets them go.
+    """
     path, status = environ["PATH_INFO"], "200 OK"
     if path.startswith("/hold/"):
         _, _, name, timeout = path.split("/")
@@ -36,6 +39,8 @@ def application(environ, start_response):
             raise LookupError("raised for the test")
         status = "200 OK" if was_released else "503 Service Unavailable"
         body = f"{NAME.get()} {environ['REQUEST_METHOD']}"
+    elif path == "/name":
+        body = NAME.get("nobody")
     elif path == "/held":
         body = str(len(HELD))
     elif path == "/release":

@@ -4,8 +4,8 @@ A log has a fixed number of partitions. In each, records have dense offsets 0, 1
 that order. Records with the same key are in the same partition.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -41,6 +41,10 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     headers: Headers = ()
 
 
+# One for each record, in their order.
+Results = list[Position | TodoError]
+
+
 class Publisher(Protocol):
     """Appends records. Made after the fork, used from any thread of one process.
 
@@ -61,7 +65,7 @@ class Publisher(Protocol):
         same, now or later, once or twice. Raises RecordTooLarge without sending.
         """
 
-    def publish_many(self, records: Sequence[Record]) -> list[Position | TodoError]:
+    def publish_many(self, records: Sequence[Record]) -> Results:
         """Append all, wait once. One result per record, in their order: its position, or the exception that
         ``publish`` would have raised for it. Records with the same key keep their order."""
 
@@ -70,6 +74,18 @@ class Publisher(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Wait at most ``timeout_s`` for what is in flight, then let go of everything. Never raises."""
+
+
+@runtime_checkable
+class Submitter(Protocol):
+    """Appends without waiting. From any thread of one process."""
+
+    def submit(self, records: Sequence[Record], done: Callable[[Results], object]) -> None:
+        """Append all, at least one. ``done`` gets what ``publish_many`` would return, once, in whichever thread, and
+        perhaps before this returns. The same bounds hold; never raises."""
+
+    def close(self, timeout_s: float) -> None:
+        """As ``Publisher.close``."""
 
 
 class Consumer(Protocol):

@@ -8,10 +8,8 @@ from typing import Any, Final, NamedTuple
 from kafka.protocol.producer import ProduceRequest
 from kafka.record.default_records import DefaultRecordBatchBuilder
 
-from todo_api.core.command_log import Position, Record
+from todo_api.core.command_log import Position, Record, Results
 from todo_api.core.errors import TodoError
-
-Results = list[Position | TodoError]
 
 # What one partition gets in one request, unless one record alone is more. The broker takes 16 times as much.
 _BATCH_MAX_BYTES: Final = 65_536

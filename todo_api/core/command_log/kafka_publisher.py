@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from todo_api.core.command_log import Position, Record
-from todo_api.core.command_log.kafka_batch import Results
+from todo_api.core.command_log import Position, Record, Results
 from todo_api.core.command_log.kafka_sender import Sender
 from todo_api.core.errors import LogUnavailable, TodoError
 

@@ -24,12 +24,11 @@ from kafka.errors import (
 )
 from kafka.structs import TopicPartition
 
-from todo_api.core.command_log import Position, Record
+from todo_api.core.command_log import Position, Record, Results
 from todo_api.core.command_log.kafka_batch import (
     Append,
     Batch,
     Item,
-    Results,
     produce_request,
     size_of,
     take,
