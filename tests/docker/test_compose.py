@@ -165,3 +165,9 @@ def test_the_example_of_the_settings_needs_only_a_secret():
     assert values["JWT_SECRET"] == ""
     assert set(values) <= NAMES
     load_settings("api", values | {"JWT_SECRET": "0123456789abcdef" * 3})
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_a_container_gets_the_25_s_that_a_stop_may_take(name):
+    (seconds,) = re.findall(r"^(\d+)s$", merged()[name]["stop_grace_period"])
+    assert int(seconds) > 25

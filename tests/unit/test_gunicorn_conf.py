@@ -163,3 +163,9 @@ def test_without_meinheld_threads_serve_the_same_app(gunicorn_conf, monkeypatch)
     assert gunicorn_conf._worker_class()[0] == "gthread"
     monkeypatch.setitem(sys.modules, "todo_api.meinheld_worker", SimpleNamespace())
     assert gunicorn_conf._worker_class()[0] == "todo_api.meinheld_worker.MeinheldWorker"
+
+
+def test_a_stop_takes_no_longer_than_compose_and_chart_reckon_with(gunicorn_conf):
+    """25 s: what templates/validations.yaml adds to preStopSeconds, and what stop_grace_period is above."""
+    # The worker class keeps some of the first for worker_exit, so this is more than it ever takes.
+    assert gunicorn_conf.graceful_timeout + gunicorn_conf._STOP_TIMEOUT_S <= 25
