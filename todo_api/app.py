@@ -2,10 +2,12 @@
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import falcon
 from falcon import Request, Response
@@ -21,7 +23,9 @@ from todo_api.conventions import OptionsWithoutContent, StrictPaths
 from todo_api.core.cache import PageCache
 from todo_api.core.command_log import Publisher
 from todo_api.core.command_log.connect import make_publisher, make_relayed_publisher
+from todo_api.core.ids import uuid7
 from todo_api.core.operation_id import OperationIds
+from todo_api.core.sticky_ids import StickyIds
 from todo_api.core.store import ReadStore
 from todo_api.core.tracing import Tracing, make_tracing
 from todo_api.cors import Cors
@@ -82,6 +86,7 @@ class Collaborators:
     operation_ids: OperationIds
     telemetry: Telemetry
     tracing: Tracing
+    new_todo_id: Callable[[], UUID] = uuid7
 
 
 def create_app(
@@ -92,7 +97,7 @@ def create_app(
     With an admin port it does not tell what ``create_admin_app`` tells there.
     """
     app = _new_app(collaborators)
-    intake = CommandIntake(collaborators.publisher, collaborators.operation_ids)
+    intake = _intake(collaborators)
     verifier = collaborators.verifier
     if_applied = IfApplied(verifier, collaborators.operation_ids)
     app.add_route(
@@ -200,6 +205,7 @@ def build(settings: Settings) -> Service:
         operation_ids=OperationIds(_derived_key(settings, b"operation")),
         telemetry=telemetry,
         tracing=tracing,
+        new_todo_id=_new_todo_id(settings),
     )
     has_admin_port = settings.admin_port is not None
     app: WSGIApplication = create_app(collaborators, has_admin_port=has_admin_port)
@@ -207,7 +213,7 @@ def build(settings: Settings) -> Service:
         app = WritePath(
             app,
             verifier=collaborators.verifier,
-            intake=CommandIntake(collaborators.publisher, collaborators.operation_ids),
+            intake=_intake(collaborators),
             telemetry=telemetry,
         )
     parts = [
@@ -248,6 +254,17 @@ def build(settings: Settings) -> Service:
         None if admin is None else admin.listen_on,
         shortcut,
     )
+
+
+def _intake(collaborators: Collaborators) -> CommandIntake:
+    return CommandIntake(collaborators.publisher, collaborators.operation_ids, collaborators.new_todo_id)
+
+
+def _new_todo_id(settings: Settings) -> Callable[[], UUID]:
+    # It makes a request to the broker of each partition, kafka-python one of all of them: docs/adr/0025.
+    if settings.command_log == "kafka" and settings.kafka_client == "librdkafka":
+        return StickyIds(settings.kafka_partitions).new
+    return uuid7
 
 
 def _publisher(settings: Settings) -> Publisher:

@@ -1,6 +1,6 @@
 """Where requests become commands. All writes pass here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -62,9 +62,17 @@ def accepted_body(todo_id: str, message: str, operation: str) -> bytes:
 class CommandIntake:
     """Answers a request when its command is in the log, or raises."""
 
-    def __init__(self, publisher: Publisher, operation_ids: OperationIds) -> None:
+    def __init__(
+        self, publisher: Publisher, operation_ids: OperationIds, new_todo_id: Callable[[], UUID] = uuid7
+    ) -> None:
         self._publisher = publisher
         self._operation_ids = operation_ids
+        self._new_todo_id = new_todo_id
+
+    def new_todo(self, user_id: str, fields: TodoFields, idempotency_key: str | None = None) -> Command:
+        """Return the command to create a todo."""
+        todo_id = self._new_todo_id() if idempotency_key is None else None
+        return new_command(Kind.CREATE, user_id, fields, todo_id=todo_id, idempotency_key=idempotency_key)
 
     def append(self, command: Command, headers: Headers = ()) -> str:
         """Publish, and return the id of the operation. Raises as ``accept``."""

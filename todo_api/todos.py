@@ -79,7 +79,7 @@ class TodoCollection:
         user_id = self._verifier.verify(req.auth)
         key = idempotency_key(req)
         refuse_if_match(req)
-        command = new_command(Kind.CREATE, user_id, new_todo(read_json(req)), idempotency_key=key)
+        command = self._intake.new_todo(user_id, new_todo(read_json(req)), key)
         self._intake.accept(resp, command, CREATED)
         resp.set_header("Location", f"/todos/{command.todo_id}")
 

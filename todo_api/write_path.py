@@ -11,10 +11,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from todo_api.auth import Verifier
-from todo_api.core.commands import Kind
 from todo_api.core.errors import TodoError
 from todo_api.core.trace_context import headers_of
-from todo_api.intake import CREATED, FAILED, RETRY_AFTER_S, CommandIntake, accepted_body, new_command
+from todo_api.intake import CREATED, FAILED, RETRY_AFTER_S, CommandIntake, accepted_body
 from todo_api.problems import Problem
 from todo_api.request_body import BODY_MAX_BYTES
 from todo_api.request_ids import id_of
@@ -80,7 +79,7 @@ class WritePath:
             environ["wsgi.input"] = BytesIO(body)
             return None
         request_id = id_of(environ.get("HTTP_X_REQUEST_ID"))
-        command = new_command(Kind.CREATE, user_id, fields)
+        command = self._intake.new_todo(user_id, fields)
         todo_id = str(command.todo_id)
         try:
             operation = self._intake.append(command, headers_of(request_id, ()))

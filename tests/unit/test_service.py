@@ -136,3 +136,11 @@ def test_keys_of_a_provider_need_their_extra_and_say_so(monkeypatch):
     monkeypatch.setattr("todo_api.app.find_spec", lambda _name: None)
     with pytest.raises(SettingsError, match=r"todo-api\[jwks\]"):
         build(settings)
+
+
+def test_new_todos_stick_to_a_partition_where_each_costs_a_request(monkeypatch):
+    made = []
+    monkeypatch.setattr("todo_api.app.CommandIntake", lambda *arguments: made.append(arguments[2]))
+    for client in ("kafka-python", "librdkafka"):
+        build(load_settings("api", ENVIRONMENT | {"KAFKA_CLIENT": client}))
+    assert [new_id.__qualname__ for new_id in made] == ["uuid7"] * 2 + ["StickyIds.new"] * 2

@@ -6,6 +6,8 @@ from typing import Final
 _SEED: Final = 0x9747B28C
 _FACTOR: Final = 0x5BD1E995
 _32_BITS: Final = 0xFFFFFFFF
+# As the last word of a key, the two halves of four hexadecimal digits.
+_HEX: Final = tuple(int.from_bytes(b"%02x" % byte, "little") for byte in range(256))
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -28,3 +30,25 @@ def murmur2(data: bytes) -> int:
         value = (value ^ int.from_bytes(data[-rest:], "little")) * _FACTOR & _32_BITS
     value = (value ^ value >> 13) * _FACTOR & _32_BITS
     return value ^ value >> 15
+
+
+def tail_for(front: bytes, tail: int, partition: int, partitions: int, tries: int) -> int:
+    """Return the first number from ``tail`` on (16 bits, around the end) that puts a key into ``partition``.
+
+    The key is ``front``, of whole words of four bytes, and the number as four hexadecimal digits. After so many
+    ``tries`` it is any number: each costs half a microsecond, and it takes as many as there are partitions on average.
+    """
+    value = _SEED ^ len(front) + 4
+    for word in struct.unpack(f"<{len(front) // 4}I", front):
+        word = word * _FACTOR & _32_BITS
+        word = (word ^ word >> 24) * _FACTOR & _32_BITS
+        value = value * _FACTOR & _32_BITS ^ word
+    value = value * _FACTOR & _32_BITS
+    for _ in range(tries):
+        word = (_HEX[tail >> 8] | _HEX[tail & 0xFF] << 16) * _FACTOR & _32_BITS
+        word = (word ^ word >> 24) * _FACTOR & _32_BITS ^ value
+        word = (word ^ word >> 13) * _FACTOR & _32_BITS
+        if ((word ^ word >> 15) & 0x7FFFFFFF) % partitions == partition:
+            break
+        tail = tail + 1 & 0xFFFF
+    return tail
