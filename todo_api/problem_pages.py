@@ -1,7 +1,5 @@
 """``/problems`` and ``/problems/{name}``: what a problem's ``type`` leads to, for people and for programs."""
 
-import base64
-import hashlib
 from html import escape
 from typing import Any, Final
 
@@ -12,18 +10,30 @@ from todo_api.problems import NOT_FOUND, PROBLEM_TYPES, Problem, ProblemType
 
 # They change with a release.
 _CACHE_CONTROL: Final = "public, max-age=3600"
-_STYLE: Final = (
-    ":root{color-scheme:light dark}"
-    "body{max-width:42rem;margin:3rem auto;padding:0 1rem;font:1rem/1.5 system-ui,sans-serif}"
+_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
-_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; frame-ancestors 'none'"
-_PAGE: Final = (
-    '<!doctype html><html lang="en"><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    "<title>{title}</title><style>" + _STYLE.replace("{", "{{").replace("}", "}}") + "</style>"
-    "<main><h1>{title}</h1>{contents}</main></html>"
-)
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <title>{title} · Todos</title>
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta name="color-scheme" content="light dark">
+    <link rel="icon" href="/assets/icon.svg" type="image/svg+xml">
+    <link rel="stylesheet" href="/assets/base.css">
+    <link rel="stylesheet" href="/assets/problems.css">
+  </head>
+  <body>
+    <header class="bar"><h1>{title}</h1></header>
+    <main class="card">{contents}</main>
+    <footer>
+      <nav aria-label="More of this service"><a href="/problems">All problems</a><a href="/docs">API</a></nav>
+    </footer>
+  </body>
+</html>
+"""
 
 
 class ProblemTypes:
@@ -32,9 +42,12 @@ class ProblemTypes:
     def on_get(self, req: Request, resp: Response) -> None:
         kinds = sorted(PROBLEM_TYPES.values())
         items = "".join(
-            f'<li>{kind.status} <a href="{kind.uri}">{escape(kind.title)}</a></li>' for kind in kinds
+            f'<li><span class="status">{kind.status}</span> <a href="{kind.uri}">{escape(kind.title)}</a></li>'
+            for kind in kinds
         )
-        _answer(req, resp, [_members(kind) for kind in kinds], "Problems", f"<ul>{items}</ul>")
+        _answer(
+            req, resp, [_members(kind) for kind in kinds], "Problems", f'<ul class="problems">{items}</ul>'
+        )
 
     on_head = on_get
 
@@ -47,8 +60,8 @@ class ProblemTypeItem:
         if kind is None:
             raise Problem(NOT_FOUND, "there is no problem of this name; /problems lists them")
         contents = (
-            f"<p>Status {kind.status}</p><h2>What it means</h2><p>{escape(kind.meaning)}</p>"
-            f'<h2>What to do</h2><p>{escape(kind.fix)}</p><p><a href="/problems">All problems</a></p>'
+            f'<p class="status">Status {kind.status}</p><h2>What it means</h2><p>{escape(kind.meaning)}</p>'
+            f"<h2>What to do</h2><p>{escape(kind.fix)}</p>"
         )
         _answer(req, resp, _members(kind), kind.title, contents)
 

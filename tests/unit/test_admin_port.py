@@ -1,6 +1,7 @@
 """What is on the admin port and what is then no longer on the first one, and the server of that port by itself."""
 
 import http.client
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -51,6 +52,18 @@ def test_the_first_port_then_has_no_figures_and_does_not_describe_them(first, pa
 def test_the_first_port_keeps_everything_else(first, path):
     assert first.simulate_get(path).status_code == 200
     assert path in first.simulate_get("/openapi.json").json["paths"]
+
+
+def links(answer):
+    return re.findall(r'<a [^>]*href="(/[^"]*)"', answer.text)
+
+
+def test_no_page_leads_where_its_own_port_has_nothing(first, admin):
+    for port, pages in ((first, ["/", "/docs", "/problems"]), (admin, ["/status"])):
+        for page in pages:
+            found = links(port.simulate_get(page, headers={"Accept": "text/html"}))
+            assert found, page
+            assert {port.simulate_get(path).status_code for path in found} == {200}, page
 
 
 def test_the_version_is_that_of_the_package(admin):
