@@ -53,6 +53,7 @@ from todo_api.reports import (
     overload_report,
     page_report,
     pool_report,
+    publish_report,
 )
 from todo_api.request_body import UnreadBody
 from todo_api.request_ids import RequestIdHeader
@@ -184,6 +185,7 @@ def build(settings: Settings) -> Service:
     tracing = _tracing(settings)
     group_commit = GroupCommit(_publisher(settings))
     publisher = GuardedPublisher(group_commit)
+    instrumented = InstrumentedPublisher(publisher, telemetry, tracing)
     monitor = Monitor(
         {"pages": pages.ping, "postgres": store.ping, "redis": cache.ping, "log": publisher.probe}
     )
@@ -192,7 +194,7 @@ def build(settings: Settings) -> Service:
         pages=InstrumentedPages(pages, telemetry),
         todos=store,
         fates=store,
-        publisher=InstrumentedPublisher(publisher, telemetry, tracing),
+        publisher=instrumented,
         verifier=TokenVerifier(
             algorithms=settings.jwt_algorithms,
             secret=settings.jwt_secret if keys is None else None,
@@ -236,6 +238,7 @@ def build(settings: Settings) -> Service:
         page_report(pages),
         pool_report(store),
         breaker_report(publisher),
+        publish_report(instrumented),
         dependency_report(monitor),
         overload_report(shedder),
         active_report(active),

@@ -19,14 +19,17 @@ from todo_api.core.waiting import Wait, can_suspend, soon
 _GIVE_UP_S: Final = 2.0
 
 
-class _Request:
-    """The records of one request, and what became of them. ``results`` is set before the wait ends."""
+class _Group:
+    """The records of the requests that are ready in one turn of the event loop, and what became of them.
+
+    ``results`` is set before the wait ends, which is one for all of them.
+    """
 
     __slots__ = ("came_at", "records", "results", "wait")
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self) -> None:
         self.came_at = time.monotonic()
-        self.records = records
+        self.records: list[Record] = []
         self.wait = Wait()
         self.results: Results | None = None
 
@@ -37,9 +40,8 @@ class GroupCommit:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._submitter = publisher if isinstance(publisher, Submitter) else InOneThread(publisher)
-        # Those of this turn of the event loop.
-        self._coming: list[_Request] = []
-        self._hand_over_is_due = False
+        # That of this turn, if anybody came yet.
+        self._coming: _Group | None = None
         self._waiting_count = 0
         self._last_wait_s = 0.0
 
@@ -74,34 +76,31 @@ class GroupCommit:
         self._submitter.close(timeout_s)
 
     def _together(self, records: Sequence[Record]) -> Results:
-        request = _Request(records)
+        is_first = self._coming is None
+        group = self._coming = self._coming or _Group()
+        begin = len(group.records)
+        group.records += records
         # PERF: handed over when all have come who are ready, not by the first of them: a call of the adapter each, and
         # its thread awake while this one works and both want the interpreter's lock. 1.06 to 1.41 times the writes
         # in three rounds of both.
-        self._coming.append(request)
-        if not self._hand_over_is_due:
-            self._hand_over_is_due = True
+        if is_first:
             soon(self._hand_over)
         self._waiting_count += 1
         try:
-            request.wait.until_over(request.came_at + _GIVE_UP_S)
+            group.wait.until_over(group.came_at + _GIVE_UP_S)
         finally:
             self._waiting_count -= 1
-        if request.results is None:
+        if group.results is None:
             return [LogUnavailable(f"{self.log}: no answer in time") for _ in records]
-        return request.results
+        return group.results[begin : begin + len(records)]
 
     def _hand_over(self) -> None:
-        self._hand_over_is_due = False
-        requests, self._coming = self._coming, []
+        group, self._coming = self._coming, None
+        assert group is not None
 
         def done(results: Results) -> None:
-            self._last_wait_s = time.monotonic() - requests[-1].came_at
-            begin = 0
-            for request in requests:
-                end = begin + len(request.records)
-                request.results = results[begin:end]
-                request.wait.end()
-                begin = end
+            self._last_wait_s = time.monotonic() - group.came_at
+            group.results = results
+            group.wait.end()
 
-        self._submitter.submit([record for request in requests for record in request.records], done)
+        self._submitter.submit(group.records, done)

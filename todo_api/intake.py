@@ -31,15 +31,16 @@ def new_command(
     todo_id: UUID | None = None,
     idempotency_key: str | None = None,
     if_match: tuple[str, ...] | None = None,
+    new_id: Callable[[], UUID] = uuid7,
 ) -> Command:
     """Return the command that was asked for now; without ``todo_id`` it is about a new todo.
 
-    With a key, the command's id and a new todo's id are made from user and key: a request that is sent again is
-    about the same todo, for ever.
+    The command that makes a todo has the todo's id, from ``new_id``. With a key that is made from user and key: a
+    request that is sent again is about the same todo, for ever.
     """
-    command_id = uuid7() if idempotency_key is None else keyed_uuid(user_id, idempotency_key)
+    command_id = new_id() if idempotency_key is None else keyed_uuid(user_id, idempotency_key)
     if todo_id is None:
-        todo_id = uuid7() if idempotency_key is None else command_id
+        todo_id = command_id
     return Command(
         kind=kind,
         command_id=command_id,
@@ -71,8 +72,9 @@ class CommandIntake:
 
     def new_todo(self, user_id: str, fields: TodoFields, idempotency_key: str | None = None) -> Command:
         """Return the command to create a todo."""
-        todo_id = self._new_todo_id() if idempotency_key is None else None
-        return new_command(Kind.CREATE, user_id, fields, todo_id=todo_id, idempotency_key=idempotency_key)
+        return new_command(
+            Kind.CREATE, user_id, fields, idempotency_key=idempotency_key, new_id=self._new_todo_id
+        )
 
     def append(self, command: Command, headers: Headers = ()) -> str:
         """Publish, and return the id of the operation. Raises as ``accept``."""

@@ -6,6 +6,7 @@ from todo_api.breaker import Condition, GuardedPublisher
 from todo_api.core.metrics import Slot
 from todo_api.core.store import ReadStore
 from todo_api.health import Monitor
+from todo_api.instrumented_publisher import InstrumentedPublisher
 from todo_api.overload import LoadShedder
 from todo_api.page_table import PageTable
 from todo_api.telemetry import Report
@@ -53,6 +54,13 @@ def breaker_report(publisher: GuardedPublisher) -> Report:
         now = publisher.state.condition
         for condition in Condition:
             slot.set(metrics.BREAKERS, condition, value=condition is now)
+
+    return report
+
+
+def publish_report(publisher: InstrumentedPublisher) -> Report:
+    def report(slot: Slot) -> None:
+        slot.set(metrics.PUBLISH_WAITING, value=publisher.waiting())
 
     return report
 

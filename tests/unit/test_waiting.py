@@ -109,6 +109,27 @@ def test_many_waits_at_once_each_end_at_their_own_time():
     assert sorted(ended) == list(range(20))
 
 
+def test_requests_that_wait_for_one_thing_end_together_or_each_at_its_deadline():
+    wait = Wait()
+    over: dict[str, bool] = {}
+
+    def hold(name: str, deadline: float) -> None:
+        over[name] = wait.until_over(deadline)
+
+    with thread_loop():
+        threads = [
+            threading.Thread(target=hold, args=arguments)
+            for arguments in (("one", later()), ("two", later()), ("impatient", soon()))
+        ]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: over == {"impatient": False}, 10, "only one has ended")
+        wait.end()
+        for thread in threads:
+            thread.join(10)
+    assert over == {"impatient": False, "one": True, "two": True}
+
+
 def test_a_loop_that_cannot_leave_the_caller_is_not_asked_to(monkeypatch):
     def not_asked(*_: object) -> None:
         raise AssertionError("asked")

@@ -5,6 +5,7 @@ here makes room; elsewhere, and outside of requests, the calling thread waits.
 """
 
 import heapq
+import math
 import os
 import threading
 import time
@@ -54,14 +55,15 @@ def soon(call: Callable[[], object]) -> None:
 
 
 class Wait:
-    """One caller waits for another thread, once."""
+    """Any number of callers wait for another thread, once."""
 
-    __slots__ = ("_lock", "_request", "is_over")
+    __slots__ = ("_lock", "_requests", "_wakes_at", "is_over")
 
     def __init__(self) -> None:
         self.is_over = False
-        # Who waits: a request that the loop has left, or a thread that stands still before a lock.
-        self._request: object | None = None
+        # Who waits: requests that the loop has left, or a thread that stands still before a lock.
+        self._requests: list[object] = []
+        self._wakes_at = math.inf
         self._lock: threading.Lock | None = None
 
     def end(self, *_: object) -> None:
@@ -70,29 +72,29 @@ class Wait:
         self.wake()
 
     def until_over(self, deadline: float) -> bool:
-        """Wait until ``end`` was called; return False at ``deadline`` (``time.monotonic``)."""
-        if self.is_over:
-            return True
+        """Wait until ``end`` was called; return False at ``deadline`` (``time.monotonic``).
+
+        Several requests may wait here at one time, but only one thread.
+        """
         request = _loops[0].running() if _loops else None
         if request is None:
             return self._stand_still(deadline)
-        # Before the last look at ``is_over``: whoever ends the wait after that will find it.
-        self._request = request
-        try:
-            if time.monotonic() < deadline:
+        while True:
+            # Before the last look at ``is_over``: whoever ends the wait after that will find it.
+            self._requests.append(request)
+            if self.is_over or time.monotonic() >= deadline:
+                # It is not there any more if the loop, in another thread, was about to resume it.
+                with suppress(ValueError):
+                    self._requests.remove(request)
+                return self.is_over
+            if deadline < self._wakes_at:
+                self._wakes_at = deadline
                 _deadlines.wake(self, deadline)
-            while not self.is_over:
-                if time.monotonic() >= deadline:
-                    return False
-                _loops[0].suspend()
-            return True
-        finally:
-            self._request = None
+            _loops[0].suspend()
 
     def _stand_still(self, deadline: float) -> bool:
-        lock = threading.Lock()
+        self._lock = lock = threading.Lock()
         lock.acquire()
-        self._lock = lock
         while not self.is_over:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
@@ -102,7 +104,7 @@ class Wait:
 
     def wake(self) -> None:
         """Let whoever waits look again."""
-        if self._request is not None:
+        if self._requests:
             _wakes.put(self)
         elif self._lock is not None:
             # Nobody waits there any more, or it was woken already.
@@ -110,9 +112,11 @@ class Wait:
                 self._lock.release()
 
     def resume(self) -> None:
-        """Go on with the request that waits, if it still does. In the thread of the loop, not in a request."""
-        if self._request is not None:
-            _loops[0].resume(self._request)
+        """Go on with the requests that wait here. In the thread of the loop, not in a request."""
+        self._wakes_at = math.inf
+        requests, self._requests = self._requests, []
+        for request in requests:
+            _loops[0].resume(request)
 
 
 class _Wakes:
@@ -177,7 +181,7 @@ class _Deadlines:
                     wait = heapq.heappop(self._waits)[2]
                     if not wait.is_over:
                         wait.wake()
-                self._wakes_at = self._waits[0][0] + _LATE_S if self._waits else float("inf")
+                self._wakes_at = self._waits[0][0] + _LATE_S if self._waits else math.inf
                 self._changed.wait(self._wakes_at - now if self._waits else None)
 
 
