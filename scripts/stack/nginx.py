@@ -24,6 +24,8 @@ DEFAULTS: Final = {
     "WRITES_PER_ADDRESS_PER_S": "1000000",
     "WRITES_BURST": "1000000",
     "CONNECTIONS_PER_ADDRESS": "65535",
+    # For an instance of one process; docker/docker-compose.scale.yml has two in each.
+    "WRITES_UNDER_WAY": "128",
 }
 
 
@@ -84,6 +86,7 @@ class LocalNginx:
         self.point_at(self._api_ports)
         server = (SOURCE / "templates" / "server.conf.template").read_text()
         server = Template(server).safe_substitute(self._variables).replace("/tmp/", f"{self._folder}/")  # noqa: S108
+        server = server.replace("/dev/stderr", "stderr")
         (self._folder / "conf.d" / "server.conf").write_text(server)
 
     def point_at(self, api_ports: Sequence[int]) -> None:
@@ -92,10 +95,15 @@ class LocalNginx:
         In place of the names of the original, which are looked up again and again, the addresses themselves: a
         lookup needs nginx 1.27.3, and the name service of a container network.
         """
-        servers = "\n".join(f"    server 127.0.0.1:{port} max_fails=3 fail_timeout=5s;" for port in api_ports)
         text = (SOURCE / "templates" / "upstreams.conf.template").read_text()
         text = re.sub(r"^resolver .*\n", "", text, flags=re.MULTILINE)
-        text, found = re.subn(r"^    server .*$", servers, text, flags=re.MULTILINE)
+        text, found = re.subn(
+            r"^    server \S+ resolve (.*)$",
+            lambda line: "\n".join(f"    server 127.0.0.1:{port} {line[1]}" for port in api_ports),
+            text,
+            flags=re.MULTILINE,
+        )
+        text = Template(text).safe_substitute(self._variables)
         assert found == 2, "two upstreams, one server line each"
         (self._folder / "conf.d" / "upstreams.conf").write_text(text)
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -318,6 +319,41 @@ def test_too_many_writes_are_refused_with_429_and_reads_are_not(instances, tmp_p
         another = limited.client.as_user("bob").request("POST", "/todos", {"title": "of another"})
         assert another.status == 202
         assert {limited.client.get("/todos?limit=1").status for _ in range(20)} == {200}
+
+
+def test_writes_beyond_those_under_way_are_refused_at_once(instances, tmp_path):
+    [instance, _], secret = instances
+    with (
+        fronted(tmp_path, [instance], secret, WRITES_UNDER_WAY="1") as limited,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        with frozen(*instance.worker_pids()):
+            writes = [
+                pool.submit(limited.client.request, "POST", "/todos", {"title": "one"}) for _ in range(2)
+            ]
+            # One of them is under way, and would be for long.
+            done, under_way = wait(writes, 10, FIRST_COMPLETED)
+            [refused] = [write.result() for write in done]
+            assert_problem(refused, 503)
+            assert refused.json()["type"] == "/problems/overloaded"
+            assert refused.headers["Retry-After"] == "1"
+        assert [write.result(10).status for write in under_way] == [202]
+        assert limited.client.request("POST", "/todos", {"title": "after it"}).status == 202
+        assert "no live upstreams" not in (tmp_path / "nginx.out").read_text()
+
+
+def test_a_write_that_is_still_being_sent_takes_no_place(instances, tmp_path):
+    [instance, _], secret = instances
+    with (
+        fronted(tmp_path, [instance], secret, WRITES_UNDER_WAY="1") as limited,
+        socket.create_connection(("127.0.0.1", limited.nginx.port)) as slow,
+    ):
+        token = limited.client.token
+        head = f"POST /todos HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
+        kind = "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        slow.sendall((head + kind).encode() + b'{"title":')
+        for _ in range(5):
+            assert limited.client.request("POST", "/todos", {"title": "of another"}).status == 202
 
 
 def test_the_microcache_answers_while_the_api_is_away(instances, tmp_path):
