@@ -22,7 +22,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _LAST_RECEIVED: Final = struct.Struct("52xI")
 _GIVE_UP_S: Final = 20.0
 # Who could not send in time does not make up for more than this: an overload shall not come in bursts.
-_MADE_UP_S: Final = 0.05
+_MADE_UP_S: Final = 0.1
 _TURN_S: Final = 0.005
 
 
