@@ -177,6 +177,10 @@ REFUSED = [
     ({"auth": {"existingSecret": ""}}, "set auth.existingSecret"),
     ({"auth": {"jwtSecret": "short"}}, "at least 32 bytes"),
     ({"auth": {"jwksUrl": "https://login.example/keys"}}, "set auth.algorithms"),
+    (
+        {"settings": {"WEB_CONCURRENCY": "8"}},
+        "settings.WEB_CONCURRENCY: the chart has values of its own for that",
+    ),
     ({"database": {"poolSize": 40}}, "lower database.poolSize or the replicas, or raise max_connections"),
     ({"api": {"replicas": 4}, "database": {"poolSize": 20}}, "110 connections are needed"),
     ({"database": {"poolSize": 1}}, "is divided among api.processes"),
@@ -454,6 +458,52 @@ def test_how_fast_each_autoscaler_goes_up_and_down_can_be_set(switch, kind, path
     for key in path.split("."):
         spec = spec[key]
     assert spec["scaleDown"]["stabilizationWindowSeconds"] == 77
+
+
+@pytest.mark.parametrize("name", ["ADMIN_PORT", "KAFKA_BROKERS", "DATABASE_URL", "REDIS_URL", "JWT_SECRET"])
+def test_a_setting_cannot_be_given_twice_nor_a_credential_in_the_open(name):
+    with pytest.raises(HelmError, match=f"settings.{name}: the chart has values of its own"):
+        files(merged(MINIMAL, {"settings": {name: "x"}}))
+
+
+def test_the_jobs_go_where_they_are_told_and_get_what_they_need():
+    where = {
+        "nodeSelector": {"pool": "small"},
+        "tolerations": [{"key": "batch", "operator": "Exists"}],
+        "podAnnotations": {"sidecar.istio.io/inject": "false"},
+        "podLabels": {"team": "todo"},
+        "priorityClassName": "low",
+    }
+    what = {
+        "extraEnv": [{"name": "PGSSLROOTCERT", "value": "/certs/ca.crt"}],
+        "extraVolumes": [{"name": "certs", "secret": {"secretName": "db-ca"}}],
+        "extraVolumeMounts": [{"name": "certs", "mountPath": "/certs"}],
+    }
+    found = objects(merged(MINIMAL, {"jobs": where | what}))
+    jobs = of_kind(found, "Job")
+    assert len(jobs) == 2
+    (test,) = of_kind(found, "Pod", "-test-ready")
+    for template in [*(job["spec"]["template"] for job in jobs), test]:
+        assert template["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
+        assert template["metadata"]["labels"]["team"] == "todo"
+        for name in ("nodeSelector", "tolerations", "priorityClassName"):
+            assert template["spec"][name] == where[name]
+    for job in jobs:
+        validate(job)
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        assert what["extraEnv"][0] in container["env"]
+        assert what["extraVolumeMounts"][0] in container["volumeMounts"]
+        assert what["extraVolumes"][0] in job["spec"]["template"]["spec"]["volumes"]
+    validate(test)
+
+
+def test_the_notes_send_nobody_to_a_token_that_could_not_be_signed():
+    keys = {"jwksUrl": "https://login.example/keys", "algorithms": "RS256", "existingSecret": ""}
+    egress = {"extraEgress": [{"ports": [{"protocol": "TCP", "port": 443}]}]}
+    assert "todo token" in files(MINIMAL)["NOTES.txt"]
+    notes = files(merged(MINIMAL, {"auth": keys, "networkPolicy": egress}))["NOTES.txt"]
+    assert "todo token" not in notes
+    assert "https://login.example/keys" in notes
 
 
 def test_the_notes_say_where_it_is_and_warn_of_the_demo():
