@@ -467,14 +467,14 @@ def test_a_setting_cannot_be_given_twice_nor_a_credential_in_the_open(name):
 
 
 def test_the_jobs_go_where_they_are_told_and_get_what_they_need():
-    where = {
+    where: Object = {
         "nodeSelector": {"pool": "small"},
         "tolerations": [{"key": "batch", "operator": "Exists"}],
         "podAnnotations": {"sidecar.istio.io/inject": "false"},
         "podLabels": {"team": "todo"},
         "priorityClassName": "low",
     }
-    what = {
+    what: Object = {
         "extraEnv": [{"name": "PGSSLROOTCERT", "value": "/certs/ca.crt"}],
         "extraVolumes": [{"name": "certs", "secret": {"secretName": "db-ca"}}],
         "extraVolumeMounts": [{"name": "certs", "mountPath": "/certs"}],

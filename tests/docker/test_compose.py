@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -171,3 +173,26 @@ def test_the_example_of_the_settings_needs_only_a_secret():
 def test_a_container_gets_the_25_s_that_a_stop_may_take(name):
     (seconds,) = re.findall(r"^(\d+)s$", merged()[name]["stop_grace_period"])
     assert int(seconds) > 25
+
+
+@pytest.mark.parametrize("target", [".env", "docker/.env"])
+def test_the_lines_of_the_readme_put_a_secret_of_its_own_into_the_settings(target, tmp_path):
+    lines = [line for line in (FOLDER / "README.md").read_text().splitlines() if line.endswith(f"> {target}")]
+    (tmp_path / "docker").mkdir()
+    shutil.copy(FOLDER / ".env.example", tmp_path / "docker")
+    subprocess.run(["/bin/sh", "-ec", "\n".join(lines)], cwd=tmp_path, check=True)
+    values = dotenv_values(tmp_path / target)
+    assert values.keys() == dotenv_values(FOLDER / ".env.example").keys()
+    load_settings("api", {name: value or "" for name, value in values.items()})
+
+
+@pytest.mark.parametrize("name", sorted(set(OURS) - {"migrate", "topics"}))
+def test_whoever_looks_is_told_whether_a_container_lives(name):
+    service = merged()[name]
+    check = service.get("healthcheck", {"test": ["CMD", "todo", "health"]})["test"]
+    assert check[:3] == ["CMD", "todo", "health"]
+    if name == "worker":
+        assert check[3:] == [
+            "--url",
+            f"http://127.0.0.1:{service['environment']['WORKER_METRICS_PORT']}/metrics",
+        ]

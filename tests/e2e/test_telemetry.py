@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.stack.server import free_port, wait_until
-from tests.support.deployment import INHERITED, Deployment, kill_process
+from tests.support.deployment import INHERITED, ROOT, Deployment, kill_process
 from tests.support.http_client import Client
 from todo_api import api_metrics
 from todo_worker import worker_metrics
@@ -196,6 +196,16 @@ def test_a_write_shows_in_the_figures_of_the_worker(deployment, worker):
     assert after["todo_worker_partitions"] == {(("state", "read"),): 4, (("state", "stopped"),): 0}
     assert sum(after["todo_worker_lag_commands"].values()) == 0
     assert after["process_resident_memory_bytes"][()] > 0
+
+
+def test_the_worker_is_healthy_while_it_shows_its_figures(deployment):
+    """As compose asks; a port on which nobody listens is not healthy."""
+    for port, code in ((deployment.env["WORKER_METRICS_PORT"], 0), (free_port(), 1)):
+        done = subprocess.run(
+            [sys.executable, "-m", "scripts.cli", "health", "--url", f"http://127.0.0.1:{port}/metrics"],
+            cwd=ROOT, env=INHERITED, check=False, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
 
 
 def test_a_metrics_port_that_is_taken_is_said_and_ends_the_worker(deployment, tmp_path):
