@@ -28,7 +28,7 @@ SETTINGS = {spec.metadata["env"] for spec in Settings.__dataclass_fields__.value
 SWITCHES: dict[str, Object] = {
     "api.autoscaling": {"api": {"autoscaling": {"enabled": True}}},
     "api.relay": {"api": {"relay": {"enabled": True}}},
-    "api.split": {"api": {"split": {"enabled": True}}},
+    "api.split": {"api": {"split": {"enabled": True, "writeAutoscaling": {"enabled": True}}}},
     "worker.keda": {"worker": {"keda": {"enabled": True}}},
     "httpRoute": {
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["a.example"]}
@@ -190,7 +190,16 @@ REFUSED = [
     ({"worker": {"keda": {"enabled": True, "minReplicas": 0}}, **ROOMY}, "must be 1 or more"),
     (
         {"api": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}, **ROOMY},
-        "is above maxReplicas",
+        "api.autoscaling.minReplicas is above maxReplicas",
+    ),
+    (
+        {"worker": {"keda": {"enabled": True, "minReplicas": 9, "maxReplicas": 8}}, **ROOMY},
+        "worker.keda.minReplicas is above maxReplicas",
+    ),
+    ({"api": {"split": {"writeAutoscaling": {"enabled": True}}}}, "writeAutoscaling needs api.split.enabled"),
+    (
+        {"api": {"replicas": 2, "split": {"enabled": True, "writeAutoscaling": {"enabled": True}}}},
+        "150 connections are needed",
     ),
     ({"api": {"preStopSeconds": 20}}, "api.terminationGracePeriodSeconds must be above"),
     ({"worker": {"terminationGracePeriodSeconds": 25}}, "worker.terminationGracePeriodSeconds must be above"),
@@ -226,8 +235,8 @@ def test_what_cannot_work_is_refused_with_the_fix(values, sentence):
 
 def test_every_refusal_of_the_chart_is_tested():
     refusals = (CHART / "templates" / "validations.yaml").read_text().count("fail ")
-    # Two sentences each come from one place: about connections, about workers, about budgets.
-    assert refusals == len({sentence for _, sentence in REFUSED}) - 3
+    # Two sentences each come from one place: about workers, budgets, autoscalers; about connections there are three.
+    assert refusals == len({sentence for _, sentence in REFUSED}) - 5
 
 
 @pytest.mark.parametrize(
@@ -240,6 +249,7 @@ def test_every_refusal_of_the_chart_is_tested():
         {"image": {"digest": "latest"}},
         {"settings": {"log-level": "debug"}},
         {"ingress": {"hosts": [{"hosts": "a"}]}},
+        {"api": {"autoscaling": {"enabled": True, "minReplicas": 0}}},
     ],
     ids=str,
 )
@@ -495,6 +505,17 @@ def test_the_jobs_go_where_they_are_told_and_get_what_they_need():
         assert what["extraVolumeMounts"][0] in container["volumeMounts"]
         assert what["extraVolumes"][0] in job["spec"]["template"]["spec"]["volumes"]
     validate(test)
+
+
+def test_split_reads_and_writes_grow_each_by_themselves():
+    split = {"enabled": True, "writeAutoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 7}}
+    reads = {"enabled": True, "minReplicas": 4, "maxReplicas": 9}
+    found = objects(merged(MINIMAL, ROOMY, {"api": {"split": split, "autoscaling": reads}}))
+    scaled = {
+        one["spec"]["scaleTargetRef"]["name"]: (one["spec"]["minReplicas"], one["spec"]["maxReplicas"])
+        for one in of_kind(found, "HorizontalPodAutoscaler")
+    }
+    assert scaled == {"my-todo-api-api-read": (4, 9), "my-todo-api-api-write": (3, 7)}
 
 
 def test_the_notes_send_nobody_to_a_token_that_could_not_be_signed():
