@@ -1,5 +1,6 @@
 """What only the adapters on librdkafka have to cope with."""
 
+import logging
 import time
 from uuid import uuid4
 
@@ -108,6 +109,40 @@ def test_both_clients_share_the_partitions_of_one_group(kafka_bootstrap, topic):
     finally:
         for consumer in consumers:
             consumer.close(1.0)
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+def test_nobody_waits_for_the_member_it_was_before_the_broker_went_away(servers, caplog):
+    process, name = servers.process("kafka"), f"test-{uuid4().hex[:12]}"
+    bootstrap = servers.kafka.bootstrap
+    ensure_topics([bootstrap], name, 4)
+    consumer = make_consumer(
+        "kafka",
+        brokers=[bootstrap],
+        topic=name,
+        partitions=4,
+        redis_url="",
+        group=name,
+        kafka_client="librdkafka",
+    )
+
+    def assigned():
+        consumer.poll(1, 0.1)
+        return len(consumer.assignment())
+
+    try:
+        with caplog.at_level(logging.INFO):
+            wait_until(lambda: assigned() == 4, 30.0, "a member")
+            process.kill()
+            wait_until(lambda: assigned() == 0, 30.0, "its session over")
+            process.start()
+            wait_until(lambda: assigned() == 4, 30.0, "a member again")
+    finally:
+        consumer.close(1.0)
+        servers.mend()
+    # That it left tells that it was still there: a session that had ended would be no member.
+    assert "has left" in caplog.text
 
 
 def test_a_producer_that_gave_up_is_replaced(kafka_bootstrap, topic, publisher):

@@ -9,6 +9,7 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from todo_api.core.command_log import Message
+from todo_api.core.command_log.left_behind import LeftBehind
 from todo_api.core.command_log.librdkafka_client import common, reason
 from todo_api.core.errors import LogUnavailable
 
@@ -33,6 +34,7 @@ class LibrdkafkaConsumer:
         self._timeout_s = timeout_s
         self._opened: Consumer | None = None
         self._paused: set[int] = set()
+        self._membership = LeftBehind(self._brokers, group)
 
     @property
     def log(self) -> str:
@@ -40,6 +42,7 @@ class LibrdkafkaConsumer:
 
     def poll(self, max_records: int, timeout_s: float) -> dict[int, list[Message]]:
         consumer = self._consumer()
+        self._membership.look(consumer)
         deadline = time.monotonic() + timeout_s
         messages: dict[int, list[Message]] = {}
         try:
@@ -168,7 +171,10 @@ class LibrdkafkaConsumer:
                     "socket.timeout.ms": 10_000,
                 }
             )
-            self._opened.subscribe([self._topic])
+            # Assigning stays librdkafka's.
+            self._opened.subscribe(
+                [self._topic], on_assign=self._membership.joined, on_lost=self._membership.lost
+            )
         return self._opened
 
 
