@@ -134,7 +134,11 @@ def test_prometheus_looks_for_replicas_where_they_answer():
         "api": services["api"]["environment"]["ADMIN_PORT"],
         "relay": services["relay"]["environment"]["RELAY_METRICS_PORT"],
         "worker": services["worker"]["environment"]["WORKER_METRICS_PORT"],
+        # The exporter's own; it asks nginx on the port that is not for clients.
+        "nginx-exporter": 9113,
     }
+    inner = f"http://nginx:{services['nginx']['environment']['NGINX_INNER_PORT']}/nginx_status"
+    assert services["nginx-exporter"]["command"] == [f"--nginx.scrape-uri={inner}"]
     assert str(found["api"]) in services["api"]["expose"]
 
 
