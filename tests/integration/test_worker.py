@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -181,6 +181,36 @@ class SharedConsumer(StreamsConsumer):
 
     def assignment(self) -> frozenset[int]:
         return super().assignment() - self.taken
+
+
+class NotingConsumer(StreamsConsumer):
+    """One that notes what the log is told."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.told: list[dict[int, int]] = []
+
+    def commit(self, next_offsets: Mapping[int, int]) -> None:
+        self.told.append(dict(next_offsets))
+        super().commit(next_offsets)
+
+
+def test_the_log_is_told_how_far_the_worker_is_now_and_then_and_in_the_end(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(todo_worker.worker, "_COMMIT_EVERY_S", 3600.0)
+    consumer = NotingConsumer(rig.redis_url, TOPIC, PARTITIONS)
+    worker = rig.make(consumer=consumer)
+    command = create(title="t0")
+    for count in range(4):
+        rig.send(update(command.todo_id, title=f"t{count}") if count else command)
+        while rig.titles() != [f"t{count}"]:
+            worker.step()
+    assert [list(told.values()) for told in consumer.told] == [[1]]
+    stop = threading.Event()
+    stop.set()
+    worker.run(stop)
+    assert [list(told.values()) for told in consumer.told] == [[1], [4]]
 
 
 def test_a_stopped_partition_that_was_another_workers_for_a_while_is_looked_at_again(
