@@ -24,7 +24,8 @@ test: $(VENV)/installed-test ## Install what the tests need and run them all
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 faults: $(VENV)/installed-test ## Break everything in turn, under load, and check the books (ROW=4 ROUNDS=10 SECONDS=30)
-	$(BIN)/pytest tests/faults --fault-row $(ROW) --fault-rounds $(ROUNDS) --fault-seconds $(SECONDS) $(ARGS)
+	$(BIN)/pytest tests/faults --fault-row $(ROW) --fault-rounds $(ROUNDS) --fault-seconds $(SECONDS) \
+		--fault-results bench-results $(ARGS)
 
 check: lint types imports ## Lint, types and import contracts
 

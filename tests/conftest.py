@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--fault-seconds", type=float, default=2.0, help="how long a fault lasts")
     group.addoption("--fault-rounds", type=int, default=1, help="how often each row is run")
+    group.addoption("--fault-results", type=Path, help="a folder for the figures as JSON and Markdown")
     group.addoption("--fault-writes", type=float, default=50.0, help="writes a second")
 
 

@@ -1,16 +1,21 @@
 """Fleets for the rows, and the table at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from tests.faults.fleet import Fleet, Log, fleet_of
-from tests.faults.table import markdown
+from tests.faults.report import Run, lines, write
+from tests.faults.table import summaries
 from tests.faults.trial import Pace, Result
 from tests.support.deployment import Servers
 
 RESULTS = pytest.StashKey[list[Result]]()
+_BEGAN_AT = pytest.StashKey[datetime]()
+_FOLDER = pytest.StashKey[Path]()
 _TODOS_MAX = 5_000
 
 
@@ -61,13 +66,27 @@ def pace(request: pytest.FixtureRequest) -> Pace:
 
 
 @pytest.fixture
-def results(request: pytest.FixtureRequest) -> list[Result]:
-    """What the table at the end is made of."""
-    return request.config.stash.setdefault(RESULTS, [])
+def note(request: pytest.FixtureRequest) -> Callable[[Result], None]:
+    """Keep the result of a round for the table at the end, and in the folder, if one is asked for."""
+    config = request.config
+    began_at = config.stash.setdefault(_BEGAN_AT, datetime.now(UTC))
+    results = config.stash.setdefault(RESULTS, [])
+
+    def keep(result: Result) -> None:
+        results.append(result)
+        folder, chosen = config.getoption("fault_results"), config.getoption("fault_row")
+        if folder is not None and chosen is not None:
+            asked = Run(chosen, config.getoption("fault_rounds"), config.getoption("fault_seconds"), began_at)
+            config.stash[_FOLDER] = write(folder, asked, results)
+
+    return keep
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     results = config.stash.get(RESULTS, [])
     if results:
-        terminalreporter.section("faults (times in seconds)")
-        terminalreporter.write_line("\n".join(markdown(results)))
+        terminalreporter.section("faults")
+        terminalreporter.write_line("\n".join(lines(summaries(results))))
+    folder = config.stash.get(_FOLDER, None)
+    if folder is not None:
+        terminalreporter.write_line(f"\nfaults.json and faults.md are in {folder}")
