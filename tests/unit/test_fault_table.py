@@ -4,7 +4,9 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from tests.faults.fleet import Log
 from tests.faults.report import Run, write
 from tests.faults.rows import ROWS
 from tests.faults.table import HEAD, Summary, markdown, summaries
@@ -14,9 +16,9 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
 RUN = Run("4,5", 2, 10.0, datetime(2026, 11, 28, 12, 30, tzinfo=UTC))
 
 
-def result(number="4", log="streams", **figures):
+def result(number: str = "4", log: Log = "streams", **figures: Any) -> Result:
     [row] = [row for row in ROWS if row.number == number]
-    usual = {
+    usual: dict[str, Any] = {
         "writes": 1000, "acked": 400, "unknown": 1600, "reads": 100, "reads_answered": 100, "answer_s": 0.5,
         "recover_s": 1.25, "agreed_s": 0.1, "visible": [0.1, 0.2],
     }  # fmt: skip
