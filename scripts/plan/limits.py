@@ -38,8 +38,8 @@ def limits(needs: Needs) -> list[Limit]:
             "connections to PostgreSQL",
             f"max_connections {load.max_connections}",
             needs.postgres.connections_min / load.max_connections,
-            "one for each process is counted here: a larger max_connections or pgbouncer; `POST /todos/batch`, and so "
-            "fewer processes for writes",
+            "one for each process is counted here: a larger max_connections or pgbouncer; a cache in front, and so "
+            "fewer processes",
         ),
         Limit(
             "workers",

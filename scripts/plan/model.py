@@ -9,8 +9,6 @@ from scripts.plan.payload import Payload, api_us, nginx_us
 
 # As in todo_api/page_table.py: refreshing a page takes at most a tenth of the core of a process.
 _REFRESH_SHARE: Final = 1 / 10
-# A batch of the relay waits for the one in flight, on average half an acknowledgement.
-_RELAY_WAITS: Final = 1.5
 # Looks for the new page, is refused the lock, looks again a moment later; whoever got it also writes and unlocks.
 _REFRESH_OPERATIONS: Final = 3
 _FILL_OPERATIONS: Final = 2
@@ -30,6 +28,8 @@ _CONNECTIONS_PER_WORKER: Final = 2
 _CONNECTIONS_RESERVED: Final = 4
 # A create with a title of 30 characters, its key, its headers and Kafka's framing, not compressed.
 RECORD_BYTES: Final = 400
+# As in todo_worker/worker.py: a worker that has no backlog applies a batch at most so often.
+_BATCHES_PER_S: Final = 40
 _RETENTION_S: Final = 7 * 24 * 3600
 
 
@@ -38,8 +38,7 @@ class Load:
     """What is asked of the system, and what it is made of.
 
     ``rps`` are reads a second, of which ``cached_share`` are answered by a cache in front; ``writes`` are a second too.
-    ``headroom`` is the share of every core, worker and network card that is left free. ``ack_ms`` is how long the
-    brokers take to acknowledge.
+    ``headroom`` is the share of every core, worker and network card that is left free.
     """
 
     rps: float
@@ -49,7 +48,6 @@ class Load:
     cached_share: float = 0.0
     client: str = "librdkafka"
     relay: bool = False
-    ack_ms: float = 5.0
     processes_per_pod: int = 2
     headroom: float = 0.3
     nic_gbit: float = 10.0
@@ -74,7 +72,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A process for reads is busy, one for writes waits for acknowledgements most of the time: it takes little CPU."""
+    """``write_processes``: as many as the CPU time of the writes takes, as a write that waits makes room for others."""
 
     cores: float
     read_processes: int
@@ -165,7 +163,7 @@ def needs(load: Load) -> Needs:
         redis=_redis(load, api.processes),
         workers=Workers(workers, workers_max, _cores(load, load.writes * WORKER_CPU[load.client].value)),
         kafka=_kafka(load, partitions),
-        postgres=_postgres(load, api.pods, workers_max),
+        postgres=_postgres(load, api.pods, workers, workers_max),
     )
 
 
@@ -175,10 +173,8 @@ def _api(load: Load) -> Api:
         read_us /= 1 - _REFRESH_SHARE
     cost = WRITE_COSTS[load.client, load.relay]
     relay_us = cost.relay.value if cost.relay else 0.0
-    ack_us = load.ack_ms * 1000 * (_RELAY_WAITS if load.relay else 1)
     read_processes = ceil(_cores(load, read_us))
-    # A process does nothing else until its record is acknowledged.
-    write_processes = ceil(_cores(load, load.writes * (cost.api.value + ack_us)))
+    write_processes = ceil(_cores(load, load.writes * cost.api.value))
     pods = max(_PODS_MIN, ceil((read_processes + write_processes) / load.processes_per_pod))
     return Api(
         cores=_cores(load, read_us + load.writes * (cost.api.value + relay_us)),
@@ -220,7 +216,7 @@ def _kafka(load: Load, partitions: int) -> Kafka:
     )
 
 
-def _postgres(load: Load, pods: int, workers_max: int) -> Postgres:
+def _postgres(load: Load, pods: int, workers: int, workers_max: int) -> Postgres:
     others = (workers_max + 1) * _CONNECTIONS_PER_WORKER + _CONNECTIONS_RESERVED
     processes = (pods + 1) * load.processes_per_pod
     per_process = min(_POOL_PER_PROCESS_MAX, max(1, (load.max_connections - others) // processes))
@@ -231,7 +227,7 @@ def _postgres(load: Load, pods: int, workers_max: int) -> Postgres:
         pages_built_max=load.refreshes_max,
         rows_per_s=load.writes * _ROWS_PER_WRITE,
         commits_min=load.writes / load.batch_max,
-        commits_max=load.writes,
+        commits_max=min(load.writes, max(workers * _BATCHES_PER_S, load.writes / load.batch_max)),
         cores=_cores(load, load.writes * POSTGRES_CPU.value),
     )
 

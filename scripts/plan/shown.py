@@ -109,7 +109,7 @@ kafka:
   client: {load.client}
 api:
   replicas: {needs.api.pods}
-  # On CPU time it would not see processes that wait for Kafka.
+  # So many are for the peak that was planned; on CPU time autoscaling would take them away before it.
   autoscaling: {{enabled: false}}
   processes: {load.processes_per_pod}
   resources:

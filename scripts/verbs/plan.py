@@ -62,13 +62,6 @@ _SHARE = click.FloatRange(0, 1)
 )
 @click.option("--relay", is_flag=True, help="A relay in each pod appends for its processes.")
 @click.option(
-    "--ack-ms",
-    type=click.FloatRange(0.01, 1500),
-    default=5.0,
-    show_default=True,
-    help="How long your brokers take to acknowledge. The default is a guess.",
-)
-@click.option(
     "--processes-per-pod", type=click.IntRange(1, 1024), default=2, show_default=True, help="WEB_CONCURRENCY."
 )
 @click.option(
@@ -103,7 +96,6 @@ def plan(
     cached_share: float,
     client: str,
     relay: bool,
-    ack_ms: float,
     processes_per_pod: int,
     headroom: float,
     nic_gbit: float,
@@ -134,7 +126,6 @@ def plan(
                 cached_share=cached_share,
                 client=client,
                 relay=relay,
-                ack_ms=ack_ms,
                 processes_per_pod=processes_per_pod,
                 headroom=headroom,
                 nic_gbit=nic_gbit,

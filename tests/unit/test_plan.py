@@ -14,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
-from scripts.plan.figures import FIGURES, PAGE_GZIP, PAGE_GZIP_BYTES, WRITE_COSTS
+from scripts.plan.figures import FIGURES, PAGE_GZIP, PAGE_GZIP_BYTES, WORKER_COMMANDS, WRITE_COSTS
 from scripts.plan.limits import first, limits
-from scripts.plan.model import _REFRESH_SHARE, RECORD_BYTES, Load, needs
+from scripts.plan.model import _BATCHES_PER_S, _REFRESH_SHARE, RECORD_BYTES, Load, needs
 from scripts.plan.payload import api_us, nginx_us, payload
 from scripts.verbs.plan import plan
 from todo_api.core.commands import Command, Kind
 from todo_api.core.ids import uuid7
 from todo_api.page_table import _CPU_SHARE
+from todo_worker.worker import _BATCH_EVERY_S
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = payload("limit=100")
@@ -61,6 +62,7 @@ def test_what_the_model_takes_from_the_code_is_what_the_code_does():
     assert load.poll_ms == int(defaults["CACHE_POLL_MS"])
     assert load.batch_max == int(defaults["WORKER_BATCH_MAX"])
     assert _REFRESH_SHARE == 1 / _CPU_SHARE
+    assert pytest.approx(1 / _BATCH_EVERY_S) == _BATCHES_PER_S
     command = Command(
         kind=Kind.CREATE, command_id=uuid7(), todo_id=uuid7(), user_id="demo", issued_at=datetime.now(UTC),
         title="x" * 30, description="",
@@ -86,15 +88,11 @@ def test_refreshing_pages_takes_its_share_of_each_process_when_there_are_writes(
     assert moving.cores == pytest.approx(still.cores / 0.9)
 
 
-def test_a_write_holds_a_process_until_it_is_acknowledged_and_takes_little_of_a_core():
+def test_a_write_takes_its_cpu_time_and_holds_no_process_while_it_waits():
     cost_us = WRITE_COSTS["librdkafka", False].api.value
-    api = planned(rps=1, writes=1000, ack_ms=20, headroom=0).api
-    assert api.write_processes == -(-1000 * (20_000 + cost_us) // 1e6)
-    assert api.cores == pytest.approx(1000 * cost_us / 1e6, abs=0.001)
-
-
-def test_with_a_relay_a_write_also_waits_for_the_batch_before_it():
-    assert planned(writes=10_000, relay=True).api.write_processes > planned(writes=10_000).api.write_processes
+    api = planned(rps=1, writes=20_000, headroom=0).api
+    assert api.write_processes == -(-20_000 * cost_us // 1e6)
+    assert api.cores == pytest.approx(20_000 * cost_us / 1e6, abs=0.001)
 
 
 def test_answers_cost_what_was_measured_and_between_the_sizes_something_between():
@@ -126,7 +124,7 @@ def test_what_a_cache_answers_reaches_the_clients_and_not_the_api():
 
 
 def test_every_process_asks_redis_once_a_poll_and_fetches_a_page_no_more_often():
-    quiet, busy = planned(writes=0), planned(writes=1e6, ack_ms=0.01)
+    quiet, busy = planned(writes=0), planned(writes=1e6)
     assert quiet.redis.operations_per_s == quiet.api.processes * 20
     assert quiet.redis.pages_gbit_max == 0
     assert busy.redis.operations_per_s == busy.api.processes * (20 + 3 * 20) + 2 * 20
@@ -136,7 +134,7 @@ def test_every_process_asks_redis_once_a_poll_and_fetches_a_page_no_more_often()
 @pytest.mark.parametrize("writes", [0, 1, 7_000, 10_000, 100_000, 1_000_000])
 def test_there_are_partitions_for_more_workers_than_are_planned(writes):
     it = planned(writes=writes)
-    assert it.workers.pods * 10_483 * 0.7 >= writes
+    assert it.workers.pods * WORKER_COMMANDS.value * 0.7 >= writes
     assert 2 <= it.workers.pods < it.workers.pods_max <= it.kafka.partitions <= 1024
 
 
@@ -204,8 +202,8 @@ def test_the_values_are_those_of_the_plan():
 
 
 def test_values_say_how_many_connections_must_be_allowed_when_they_do_not_fit():
-    answer = todo_plan("--rps", "1000000", "--values")
-    it = planned(rps=1_000_000, writes=10_000)
+    answer = todo_plan("--rps", "4000000", "--values")
+    it = planned(rps=4_000_000, writes=40_000)
     assert yaml.safe_load(answer.output)["database"]["maxConnections"] == it.postgres.connections > 100
 
 
