@@ -4,6 +4,7 @@ So nothing of it needs to outlive the server or to be on its replicas, and every
 generation or page could only mislead, and on a server that keeps a log of commands each write would be fsynced first.
 """
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ _GENERATION_KEY: Final = "todos:generation"
 _GENERATION_TTL_MS: Final = 5_000
 _PROGRESS_KEY: Final = "todos:progress"
 _PROGRESS_BELIEVED_S: Final = 5
+# No clock that issues commands is further ahead of the server's.
+_AHEAD_MAX_S: Final = 3_600
+_PROGRESS: Final = re.compile(rb"(\d{1,18}):(\d{1,18})", re.ASCII)
 # Without a bound and with its 10 retries redis-py blocks for a minute on a frozen server.
 _TIMEOUT_S: Final = 0.25
 # After a failure nobody waits for Redis again for this long, so that a hung one costs a request 0.25 s at most once.
@@ -66,12 +70,15 @@ return 0
 
 
 # By the server's clock: those of the workers and of the API may differ. The newest command only gets newer, whichever
-# worker applied it.
+# worker applied it. What is there and cannot be is replaced: an error here would keep the worker from Redis altogether.
 _PUBLISH_PROGRESS: Final = f"""{_NOT_KEPT}
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
 local now = redis.call('TIME')[1]
 for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], now .. ':' .. ARGV[i + 1]) end
-local newest = redis.call('HGET', KEYS[1], 'newest')
-if ARGV[1] ~= '0' and (not newest or tonumber(string.match(newest, '^%d+')) < tonumber(ARGV[1])) then
+local newest = tonumber(string.match(redis.call('HGET', KEYS[1], 'newest') or '', '^(%d+):%d+$'))
+local most = (tonumber(now) + {_AHEAD_MAX_S}) * 1000000
+if ARGV[1] ~= '0' and (not newest or newest < tonumber(ARGV[1]) or newest > most) then
     redis.call('HSET', KEYS[1], 'newest', ARGV[1] .. ':' .. ARGV[2])
 end
 redis.call('PEXPIRE', KEYS[1], 86400000)
@@ -146,18 +153,27 @@ class PageCache:
             self._publish_progress(keys=[_PROGRESS_KEY], args=[*(newest or (0, 0)), *pairs])
 
     def progress(self, partitions: int) -> Progress:
-        """Return what the workers published; ``partitions`` is how many the log has."""
+        """Return what the workers published; ``partitions`` is how many the log has.
+
+        Values that no worker of ours can have published, or not lately, count as unknown.
+        """
         with self._translated(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.time()
             pipeline.hgetall(_PROGRESS_KEY)
-            (now_s, _), fields = pipeline.execute()
-        issued_at_us, delay_us = map(int, fields.pop(b"newest", b"0:0").split(b":"))
-        lags = [tuple(map(int, value.split(b":"))) for value in fields.values()]
-        fresh = [lag for at_s, lag in lags if now_s - at_s <= _PROGRESS_BELIEVED_S]
-        return Progress(
-            sum(fresh) if len(fresh) >= partitions else None,
-            *((issued_at_us, delay_us) if issued_at_us else (None, None)),
-        )
+            # A key of another kind is an error of Redis's, and no reason to leave Redis alone for a second.
+            moment, fields = pipeline.execute(raise_on_error=False)
+            if isinstance(moment, Exception):
+                raise moment
+        if not isinstance(fields, dict):
+            return Progress(None, None, None)
+        now_s = moment[0]
+        # Others may be there: of a log that had more partitions.
+        told = [_two_numbers(fields.get(b"%d" % partition)) for partition in range(partitions)]
+        fresh = [pair[1] for pair in told if pair and 0 <= now_s - pair[0] <= _PROGRESS_BELIEVED_S]
+        newest = _two_numbers(fields.get(b"newest"))
+        if newest and not 0 < newest[0] <= (now_s + _AHEAD_MAX_S) * 1_000_000:
+            newest = None
+        return Progress(sum(fresh) if len(fresh) == partitions else None, *(newest or (None, None)))
 
     def read_page(self, name: str, wanted: State) -> CachedPage | None:
         """Return the page if it is of the wanted epoch and not older than the wanted generation."""
@@ -203,3 +219,8 @@ class PageCache:
         except (redis.RedisError, OSError) as ex:
             self._resting_until = time.monotonic() + _REST_S
             raise CacheUnavailable(f"Redis: {ex}") from ex
+
+
+def _two_numbers(value: bytes | None) -> tuple[int, int] | None:
+    found = _PROGRESS.fullmatch(value or b"")
+    return (int(found[1]), int(found[2])) if found else None
