@@ -9,8 +9,12 @@ command for the same todo is there, applied or waiting. Two witnesses are asked,
 
 When the log has been cut off behind the old place, the row alone can still tell for an update or a delete. For a create
 it cannot: later commands were rejected ("no such todo") and left no trace on the todo.
+
+A command may still arrive between these questions and the replay. So an update or a delete goes back with a condition:
+the version that its todo had when they were asked. If another command comes first, the worker rejects it.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
@@ -20,9 +24,10 @@ import psycopg
 from scripts.dead_letters.letters import DeadLetter, is_offset
 from todo_api.core.command_log import Message, Position, Publisher, Record
 from todo_api.core.command_log.reader import LogReader
-from todo_api.core.commands import Command, Kind, decode
+from todo_api.core.commands import ANY_VERSION, VERSION, Command, Kind, decode
 from todo_api.core.errors import InvalidCommand, RecordTooLarge
 from todo_api.core.store import Fate
+from todo_api.core.todo import version_tag
 from todo_worker.fold import Reason
 
 REPLAYED_FROM: Final = "todo-replayed-from"
@@ -31,10 +36,12 @@ _APPLY_POLL_S: Final = 0.1
 
 _NEXT_OFFSET: Final = "select next_offset from applied where log = %s and partition = %s"
 _TODO: Final = """
-select user_id, true, log, partition, source_offset from todos join applied on applied.id = todos.source
+select user_id, true, log, partition, source_offset, applied.id
+from todos join applied on applied.id = todos.source
 where todos.id = %(id)s
 union all
-select user_id, false, log, partition, source_offset from deleted join applied on applied.id = deleted.source
+select user_id, false, log, partition, source_offset, applied.id
+from deleted join applied on applied.id = deleted.source
 where todo_id = %(id)s
 order by source_offset desc limit 1
 """
@@ -61,6 +68,7 @@ class TodoRow(NamedTuple):
     log: str
     partition: int
     offset: int
+    source: int
 
 
 class Result(NamedTuple):
@@ -130,23 +138,29 @@ class Replayer:
         command, problem = self._decoded(letter)
         if command is None:
             return Result(letter, False, None, problem)
+        # Before the log: whatever takes effect after this is another version, or is found there.
+        applied = self._next_offset(letter.message.partition)
+        row = self._todo(command)
         scan = self._scan(letter.message.partition)
         scan.advance()
-        refusal = self._refusal(letter, command, scan)
+        refusal = self._refusal(letter, command, scan, row)
         if refusal is not None:
             return Result(letter, False, None, refusal)
+        # A replayed record that waits for a worker, of an older letter, will make another version of the todo.
+        is_current = all(each.offset < applied for each in scan.found(command.key))
+        version = _version(command, row) if is_current else None
         before = scan.next_offset
         try:
-            to = self._publisher.publish(_record(letter.message))
+            to = self._publisher.publish(_record(letter.message, version))
         except RecordTooLarge as ex:
             return Result(letter, False, None, f"the log does not take it back: {ex}")
         self._done.add(_place(letter))
         self._mark(letter.position, to)
         scan.advance()
         overtaken = [later.offset for later in scan.found(command.key) if before <= later.offset < to.offset]
-        if overtaken or to.partition != letter.message.partition:
+        if (overtaken and version is None) or to.partition != letter.message.partition:
             return Result(letter, False, to, _out_of_order(to, overtaken))
-        return self._outcome(letter, to)
+        return self._outcome(letter, to, overtaken)
 
     def _decoded(self, letter: DeadLetter) -> tuple[Command | None, str]:
         if letter.replayed_to is not None:
@@ -173,7 +187,9 @@ class Replayer:
             self._scans[partition] = LogScan(self._reader, partition, start, keys)
         return self._scans[partition]
 
-    def _refusal(self, letter: DeadLetter, command: Command, scan: LogScan) -> str | None:
+    def _refusal(
+        self, letter: DeadLetter, command: Command, scan: LogScan, row: TodoRow | None
+    ) -> str | None:
         origin = _origin(letter.message)
         if self._next_offset(letter.message.partition) <= letter.message.offset:
             return "no worker has passed it yet: it is still in the log, to be applied from there"
@@ -188,7 +204,6 @@ class Replayer:
             return f"it was replayed already: it is at offset {same[0].offset} again"
         if later:
             return f"a later command for the same todo is in the log, at offset {later[0].offset}"
-        row = self._todo(command)
         if refusal := _row_refusal(letter, row, self._reader.log, scan.found(command.key)):
             return refusal
         if command.kind is Kind.CREATE:
@@ -218,7 +233,7 @@ class Replayer:
         row = self._connection.execute(_TODO, {"id": command.todo_id}).fetchone()
         return TodoRow(*row) if row else None
 
-    def _outcome(self, letter: DeadLetter, to: Position) -> Result:
+    def _outcome(self, letter: DeadLetter, to: Position, overtaken: Sequence[int]) -> Result:
         deadline = time.monotonic() + self._apply_timeout_s
         at = f"partition {to.partition}, offset {to.offset}"
         while True:
@@ -227,7 +242,8 @@ class Replayer:
             if fate.is_done:
                 if fate.rejected_because is None:
                     return Result(letter, True, to, f"applied ({at})")
-                return Result(letter, False, to, f"rejected: {fate.rejected_because} ({at})")
+                why = f", after the command of offset {overtaken[0]} for the same todo" if overtaken else ""
+                return Result(letter, False, to, f"rejected: {fate.rejected_because}{why} ({at})")
             if time.monotonic() > deadline:
                 return Result(letter, True, to, f"in the log, waiting for a worker ({at})")
             time.sleep(_APPLY_POLL_S)
@@ -260,12 +276,30 @@ def _origin(message: Message) -> int:
     return message.offset
 
 
-def _record(message: Message) -> Record:
+def _version(command: Command, row: TodoRow | None) -> str | None:
+    """Return the version in which a command must find its todo, or None for no such condition.
+
+    With an idempotency key it stays as it is: the worker compares its client's retries with all of it.
+    """
+    if row is None or command.kind is Kind.CREATE or command.has_idempotency_key:
+        return None
+    tag = version_tag(row.source, row.offset)
+    own = command.if_match
+    return tag if own is None or ANY_VERSION in own or tag in own else None
+
+
+def _record(message: Message, version: str | None) -> Record:
     assert message.key is not None
     assert message.value is not None
+    value = message.value
+    if version is not None:
+        # Not decoded and encoded again: it may have fields that only others know.
+        fields = json.loads(value)
+        fields |= {"v": max(fields["v"], VERSION), "if_match": [version]}
+        value = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
     headers = tuple(header for header in message.headers if header[0] != REPLAYED_FROM)
     origin = str(_origin(message)).encode()
-    return Record(message.key, message.value, (*headers, (REPLAYED_FROM, origin)))
+    return Record(message.key, value, (*headers, (REPLAYED_FROM, origin)))
 
 
 def _out_of_order(to: Position, overtaken: Sequence[int]) -> str:

@@ -14,9 +14,9 @@ from rich.console import Console
 from scripts.cli import main
 from scripts.dead_letters import shown
 from scripts.dead_letters.letters import DeadLetterLog
-from scripts.dead_letters.replay import _record
+from scripts.dead_letters.replay import Replayer, _record
 from scripts.stack.server import wait_until
-from tests.support.commands import create, delete, update
+from tests.support.commands import create, delete, keyed, update
 from todo_api.core.command_log import Message, Record
 from todo_api.core.command_log.connect import make_consumer, make_dead_letter_publisher, make_publisher
 from todo_api.core.command_log.reader import make_reader
@@ -371,16 +371,75 @@ def cut(rig, partition, before):
     reader.close()
 
 
+def intrude(monkeypatch, send):
+    """Let something arrive after all was looked at, just before a letter is replayed."""
+
+    def record_and_intrude(message, version):
+        send()
+        return _record(message, version)
+
+    monkeypatch.setattr("scripts.dead_letters.replay._record", record_and_intrude)
+
+
 def test_a_command_that_arrives_during_the_replay_is_reported(rig, monkeypatch):
     new = create(title=NEW)
     rig.send(new)
     rig.pass_all(monkeypatch)
 
-    def record_and_intrude(message):
-        rig.send(update(new.todo_id, title="quick"))
-        return _record(message)
-
-    monkeypatch.setattr("scripts.dead_letters.replay._record", record_and_intrude)
+    intrude(monkeypatch, lambda: rig.send(update(new.todo_id, title="quick")))
     answer = rig.todo("replay", 0, exit_code=1)
     assert "arrived just before it, at offset 1" in answer.stderr
     assert rig.listed()[0]["replayed_to"] is not None
+
+
+def test_an_update_that_another_command_overtakes_during_the_replay_is_rejected(any_rig, monkeypatch):
+    todo = create(title="first")
+    any_rig.send(todo, update(todo.todo_id, title=NEW))
+    any_rig.pass_all(monkeypatch)
+    intrude(monkeypatch, lambda: any_rig.send(update(todo.todo_id, title="quick")))
+    with any_rig.working():
+        answer = any_rig.todo("replay", 0, exit_code=1)
+    assert "rejected: precondition_failed, after the command of offset 2 for the same todo" in answer.stderr
+    assert any_rig.titles() == ["quick"]
+
+
+def test_a_command_without_effect_holds_up_no_replay(rig, monkeypatch):
+    todo = create(title="first")
+    rig.send(todo, update(todo.todo_id, title=NEW))
+    rig.pass_all(monkeypatch)
+    intrude(monkeypatch, lambda: rig.send(update(todo.todo_id, title="quick", user="mallory")))
+    with rig.working():
+        assert "applied" in rig.todo("replay", 0).stdout
+    assert rig.titles() == [NEW]
+
+
+def test_a_command_with_an_idempotency_key_goes_back_as_it_was_and_is_reported(rig, monkeypatch):
+    todo = create(title="first")
+    late = keyed(update(todo.todo_id, title=NEW), "key")
+    rig.send(todo, late)
+    rig.pass_all(monkeypatch)
+    intrude(monkeypatch, lambda: rig.send(update(todo.todo_id, title="quick")))
+    with rig.working():
+        assert "arrived just before it, at offset 2" in rig.todo("replay", 0, exit_code=1).stderr
+        # Its client asks again, and it is the same request.
+        rig.send(late)
+        wait_until(lambda: rig.applied() == 5, 10, "applied")
+    assert rig.query("select count(*) from rejected") == [(0,)]
+
+
+def test_an_update_goes_back_without_a_condition_behind_one_that_no_worker_has_applied(rig, monkeypatch):
+    todo = create(title="first")
+    rig.send(todo, update(todo.todo_id, title=NEW), update(todo.todo_id, description=NEW))
+    rig.pass_all(monkeypatch)
+    monkeypatch.setitem(Replayer.__init__.__kwdefaults__, "apply_timeout_s", 0.0)
+    assert rig.todo("replay", "--all").stdout.count("waiting for a worker") == 2
+    rig.pass_all(monkeypatch, old=False)
+    assert rig.query("select title, description from todos") == [(NEW, NEW)]
+
+
+def test_a_condition_leaves_a_replayed_command_as_it_was_otherwise():
+    value = b'{"v":1,"kind":"update","title":"\xc3\xa9","of_a_newer_version":[1,{"a":null}]}'
+    message = Message(0, 7, b"key", value, (("trace", b"t1"),))
+    record = _record(message, "tag")
+    assert json.loads(record.value) == json.loads(value) | {"v": 2, "if_match": ["tag"]}
+    assert _record(message, None).value == value
