@@ -10,6 +10,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
 from scripts.stack.server import free_port, wait_until
+from tests.support.publishers import publishers
 from todo_api.core.command_log import Record, kafka_publisher
 from todo_api.core.command_log.kafka_publisher import KafkaPublisher
 from todo_api.core.command_log.topics import ensure_topics
@@ -23,19 +24,7 @@ RECORD = Record(b"key", b"value")
 @pytest.fixture
 def publisher():
     """Make publishers; they are closed after the test."""
-    made = []
-
-    def make(bootstrap, topic):
-        made.append(
-            KafkaPublisher(
-                [bootstrap], topic, timeout_s=1.5, connect_timeout_s=1.5, record_max_bytes=1_000_000
-            )
-        )
-        return made[-1]
-
-    yield make
-    for publisher in made:
-        publisher.close(1.0)
+    yield from publishers(KafkaPublisher)
 
 
 def test_making_one_opens_nothing(publisher):

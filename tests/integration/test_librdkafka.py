@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from scripts.stack.server import free_port, wait_until
+from tests.support.publishers import publishers
 from todo_api.core.command_log import Position, Record
 from todo_api.core.command_log.connect import make_consumer, make_publisher
 from todo_api.core.command_log.librdkafka_publisher import LibrdkafkaPublisher
@@ -23,19 +24,7 @@ RECORD = Record(b"key", b"value")
 @pytest.fixture
 def publisher():
     """Make publishers; they are closed after the test."""
-    made = []
-
-    def make(bootstrap, topic):
-        made.append(
-            LibrdkafkaPublisher(
-                [bootstrap], topic, timeout_s=1.5, connect_timeout_s=1.5, record_max_bytes=1_000_000
-            )
-        )
-        return made[-1]
-
-    yield make
-    for publisher in made:
-        publisher.close(1.0)
+    yield from publishers(LibrdkafkaPublisher)
 
 
 @pytest.fixture

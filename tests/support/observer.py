@@ -3,10 +3,11 @@
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
+from tests.support.background import beside
 from tests.support.http_client import LOST, Client, Todo
 from tests.support.ledger import Ledger, number_in
 
@@ -30,15 +31,9 @@ class Observer:
         """A line for every item that went back to an older number, or came back after it was gone."""
         self.reads = 0
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._run, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join(30)
+    def running(self) -> AbstractContextManager[None]:
+        """Look during the body of ``with``."""
+        return beside(self._run, self._stop)
 
     def seen_at(self, tag: str, number: int) -> float | None:
         """Return when it first saw this number of the tag or a later one; None when it never did."""

@@ -3,9 +3,10 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
+
+from tests.support.background import beside
 
 _EVERY_S: Final = 0.5
 _HEAD: Final = b"GET /todos HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
@@ -23,16 +24,9 @@ class SlowClients:
         self.head_cut_after_s: list[float] = []
         """How long each slow head was suffered."""
 
-    @contextmanager
-    def holding(self) -> Iterator[None]:
+    def holding(self) -> AbstractContextManager[None]:
         """Hold the connections during the body of ``with``."""
-        thread = threading.Thread(target=self._hold, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join(30)
+        return beside(self._hold, self._stop)
 
     def _hold(self) -> None:
         clients: dict[socket.socket, tuple[bytes, float]] = {}
