@@ -3,6 +3,8 @@
 import itertools
 import json
 import re
+import shutil
+import subprocess
 
 import jsonschema
 import pytest
@@ -577,3 +579,16 @@ def test_rules_and_dashboards_are_those_of_the_project():
     assert dashboards["data"].keys() == {file.name for file in files}
     for file in files:
         assert json.loads(dashboards["data"][file.name]) == json.loads(file.read_text())
+
+
+def test_promtool_takes_the_rules_as_they_are_rendered(tmp_path):
+    (rule,) = of_kind(objects(merged(MINIMAL, SWITCHES["monitoring"])), "PrometheusRule")
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rule["spec"]))
+    promtool = shutil.which("promtool")
+    assert promtool, "promtool comes with scripts/setup.sh test"
+    checked = subprocess.run(
+        [promtool, "check", "rules", "--lint-fatal", "rules.yml"],
+        cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "SUCCESS" in checked.stdout
