@@ -120,6 +120,12 @@ class Fleet:
             name: sum(psutil.Process(pid).memory_info().rss for pid in same) for name, same in pids.items()
         }
 
+    def nginx_waited_s(self) -> float:
+        """Return how long nginx's processes together had to wait for a processor so far."""
+        assert self._nginx is not None, "not started"
+        pids = [child.pid for child in psutil.Process(self._nginx.pid).children()]
+        return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) for pid in pids) / 1e9
+
     def start(self) -> None:
         for worker in self.workers:
             if not worker.is_running:
