@@ -21,10 +21,11 @@ log = logging.getLogger(__name__)
 
 # A page that nobody asked for this long is dropped, not refreshed, when the state moves.
 _IN_USE_S: Final = 2.0
-# Refreshing one page takes at most a tenth of a core, and is under way, mostly in PostgreSQL, at most half of the time:
-# see docs/adr/0018-what-a-refresh-may-take.md.
+# Refreshing one page takes at most a tenth of a core, is under way, mostly in PostgreSQL, at most half of the time, and
+# is done ten times a second at most: see docs/adr/0018-what-a-refresh-may-take.md.
 _CPU_SHARE: Final = 10
 _TIME_SHARE: Final = 2
+REFRESH_EVERY_S: Final = 0.1
 # How soon a page that another process is building is looked for again.
 _LOOK_AGAIN_S: Final = 0.01
 # How long a check waits for a process that has just started.
@@ -338,7 +339,7 @@ class PageTable:
         if page is None:
             return False
         cpu_s, took_s = time.thread_time() - cpu_began, time.monotonic() - began
-        entry.next_refresh = began + max(_CPU_SHARE * cpu_s, _TIME_SHARE * took_s)
+        entry.next_refresh = began + max(_CPU_SHARE * cpu_s, _TIME_SHARE * took_s, REFRESH_EVERY_S)
         with self._lock:
             self._refreshes += 1
             self._fetching_s += took_s

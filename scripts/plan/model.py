@@ -7,8 +7,9 @@ from typing import Final
 from scripts.plan.figures import POSTGRES_CPU, WORKER_COMMANDS, WORKER_CPU, WRITE_COSTS
 from scripts.plan.payload import Payload, api_us, nginx_us
 
-# As in todo_api/page_table.py: refreshing a page takes at most a tenth of the core of a process.
+# As in todo_api/page_table.py: refreshing a page takes at most a tenth of the core of a process, ten times a second.
 _REFRESH_SHARE: Final = 1 / 10
+_REFRESHES_MAX: Final = 10
 # Looks for the new page, is refused the lock, looks again a moment later; whoever got it also writes and unlocks.
 _REFRESH_OPERATIONS: Final = 3
 _FILL_OPERATIONS: Final = 2
@@ -66,8 +67,8 @@ class Load:
 
     @property
     def refreshes_max(self) -> float:
-        """How often a second a page is made anew: at most once a poll, however many writes there were."""
-        return min(self.writes, 1000 / self.poll_ms)
+        """How often a second a page is made anew, however many writes there were."""
+        return min(self.writes, 1000 / self.poll_ms, _REFRESHES_MAX)
 
 
 @dataclass(frozen=True, slots=True)

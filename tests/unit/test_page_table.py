@@ -1,6 +1,7 @@
 """The page table without servers: in which order and how soon the watcher refreshes. The rest is in integration/."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import pytest
 from scripts.stack.server import wait_until
 from todo_api.core.errors import StoreUnavailable
 from todo_api.core.store import State
-from todo_api.page_table import PageTable
+from todo_api.page_table import REFRESH_EVERY_S, PageTable
 from todo_api.pages import Page, PageKey
 
 SMALL, MIDDLE, LARGE = PageKey(1), PageKey(100), PageKey(None)
@@ -74,6 +75,21 @@ def test_small_pages_are_refreshed_before_large_ones() -> None:
         todos.generation += 1
         wait_until(lambda: len(todos.refreshed) == 3, 5, "three refreshes")
     assert todos.refreshed == [SMALL, MIDDLE, LARGE]
+
+
+def test_a_page_is_refreshed_ten_times_a_second_at_most_however_often_the_state_moves() -> None:
+    todos = Todos()
+    began = time.monotonic()
+
+    def has_six_refreshes() -> bool:
+        todos.generation += 1
+        table.get(SMALL)
+        return len(todos.refreshed) >= 6
+
+    with watched(todos) as table:
+        wait_until(has_six_refreshes, 30, "six refreshes")
+    # A busy machine makes them fewer, never more.
+    assert time.monotonic() - began >= 5 * REFRESH_EVERY_S
 
 
 def test_a_page_that_another_process_is_building_is_looked_for_more_often_than_the_state() -> None:

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from config.settings import Settings
 from scripts.plan.figures import FIGURES, PAGE_GZIP, PAGE_GZIP_BYTES, WORKER_COMMANDS, WRITE_COSTS
 from scripts.plan.limits import first, limits
-from scripts.plan.model import _BATCHES_PER_S, _REFRESH_SHARE, RECORD_BYTES, Load, needs
+from scripts.plan.model import _BATCHES_PER_S, _REFRESH_SHARE, _REFRESHES_MAX, RECORD_BYTES, Load, needs
 from scripts.plan.payload import api_us, nginx_us, payload
 from scripts.verbs.plan import plan
 from todo_api.core.commands import Command, Kind
 from todo_api.core.ids import uuid7
-from todo_api.page_table import _CPU_SHARE
+from todo_api.page_table import _CPU_SHARE, REFRESH_EVERY_S
 from todo_worker.worker import _BATCH_EVERY_S
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -62,6 +62,7 @@ def test_what_the_model_takes_from_the_code_is_what_the_code_does():
     assert load.poll_ms == int(defaults["CACHE_POLL_MS"])
     assert load.batch_max == int(defaults["WORKER_BATCH_MAX"])
     assert _REFRESH_SHARE == 1 / _CPU_SHARE
+    assert _REFRESHES_MAX == 1 / REFRESH_EVERY_S
     assert pytest.approx(1 / _BATCH_EVERY_S) == _BATCHES_PER_S
     command = Command(
         kind=Kind.CREATE, command_id=uuid7(), todo_id=uuid7(), user_id="demo", issued_at=datetime.now(UTC),
@@ -127,8 +128,8 @@ def test_every_process_asks_redis_once_a_poll_and_fetches_a_page_no_more_often()
     quiet, busy = planned(writes=0), planned(writes=1e6)
     assert quiet.redis.operations_per_s == quiet.api.processes * 20
     assert quiet.redis.pages_gbit_max == 0
-    assert busy.redis.operations_per_s == busy.api.processes * (20 + 3 * 20) + 2 * 20
-    assert busy.redis.pages_gbit_max == pytest.approx(busy.api.processes * 20 * PAGE.stored_bytes * 8 / 1e9)
+    assert busy.redis.operations_per_s == busy.api.processes * (20 + 3 * 10) + 2 * 10
+    assert busy.redis.pages_gbit_max == pytest.approx(busy.api.processes * 10 * PAGE.stored_bytes * 8 / 1e9)
 
 
 @pytest.mark.parametrize("writes", [0, 1, 7_000, 10_000, 100_000, 1_000_000])
