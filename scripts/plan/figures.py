@@ -34,16 +34,16 @@ class Figure:
 
 
 _MACHINE: Final = "2 cores of a Linux VM"
-_READS: Final = Run("todo bench compare", "Reads beside other servers", "2026-11-24", _MACHINE)
-_WORKER: Final = Run("todo bench worker", "The worker's backlog", "2026-11-24", _MACHINE)
-_WRITES: Final = Run("todo bench writes", "Durable writes", "2026-11-24", f"{_MACHINE}, busy with other work")
+_READS: Final = Run("todo bench compare", "Reads beside other servers", "2026-11-28", _MACHINE)
+_WORKER: Final = Run("todo bench worker", "The worker's backlog", "2026-11-28", _MACHINE)
+_WRITES: Final = Run("todo bench writes", "Durable writes", "2026-11-28", _MACHINE)
 
 # Reads: how many answers an API process gives for a second of its CPU time.
-PAGE_PLAIN: Final = Figure("`limit=100`, plain", "41,549", "answers per CPU second", _READS)
-PAGE_GZIP: Final = Figure("`limit=100`, gzip", "45,472", "answers per CPU second", _READS)
-LIST_PLAIN: Final = Figure("all 10,000 todos, plain", "2,264", "answers per CPU second", _READS)
-NGINX_PAGE: Final = Figure("nginx, `limit=100` from a file", "65,724", "answers per CPU second", _READS)
-NGINX_LIST: Final = Figure("nginx, all 10,000 todos from a file", "4,188", "answers per CPU second", _READS)
+PAGE_PLAIN: Final = Figure("`limit=100`, plain", "80,181", "answers per CPU second", _READS)
+PAGE_GZIP: Final = Figure("`limit=100`, gzip", "106,444", "answers per CPU second", _READS)
+LIST_PLAIN: Final = Figure("all 10,000 todos, plain", "4,393", "answers per CPU second", _READS)
+NGINX_PAGE: Final = Figure("nginx, `limit=100` from a file", "67,542", "answers per CPU second", _READS)
+NGINX_LIST: Final = Figure("nginx, all 10,000 todos from a file", "6,341", "answers per CPU second", _READS)
 
 # What one answer has on the wire, headers included.
 PAGE_PLAIN_BYTES: Final = Figure("`limit=100`, plain", "20,880", "bytes an answer", _READS)
@@ -52,12 +52,12 @@ LIST_PLAIN_BYTES: Final = Figure("all 10,000 todos, plain", "2,048,071", "bytes 
 LIST_GZIP_BYTES: Final = Figure("all 10,000 todos, gzip", "323,015", "bytes an answer", _READS)
 
 # The worker: the slowest of the rounds, and the dearest.
-WORKER_COMMANDS: Final = Figure("one worker process", "10,483", "commands applied a second", _WORKER)
+WORKER_COMMANDS: Final = Figure("one worker process", "16,726", "commands applied a second", _WORKER)
 WORKER_CPU: Final = {
     client: Figure(f"worker, {client}", quoted, "CPU us a command applied", _WORKER)
-    for client, quoted in (("kafka-python", "35"), ("librdkafka", "18"))
+    for client, quoted in (("kafka-python", "41"), ("librdkafka", "29"))
 }
-POSTGRES_CPU: Final = Figure("PostgreSQL, for the worker", "17", "CPU us a command applied", _WORKER)
+POSTGRES_CPU: Final = Figure("PostgreSQL, for the worker", "27", "CPU us a command applied", _WORKER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,10 @@ def _write_cost(way: str, api: str, relay: str | None, broker: str) -> WriteCost
 
 # By client, and whether a relay appends.
 WRITE_COSTS: Final[Mapping[tuple[str, bool], WriteCost]] = {
-    ("kafka-python", False): _write_cost("kafka-python", "1,559", None, "219"),
-    ("kafka-python", True): _write_cost("kafka-python with relay", "762", "932", "240"),
-    ("librdkafka", False): _write_cost("librdkafka", "445", None, "118"),
-    ("librdkafka", True): _write_cost("librdkafka with relay", "539", "157", "183"),
+    ("kafka-python", False): _write_cost("kafka-python", "271", None, "57"),
+    ("kafka-python", True): _write_cost("kafka-python with relay", "199", "109", "65"),
+    ("librdkafka", False): _write_cost("librdkafka", "254", None, "69"),
+    ("librdkafka", True): _write_cost("librdkafka with relay", "236", "47", "59"),
 }
 
 FIGURES: Final = (

@@ -51,7 +51,7 @@ def limits(needs: Needs) -> list[Limit]:
             "commands applied",
             f"one worker of {WORKER_COMMANDS.quoted}/s",
             load.writes / (WORKER_COMMANDS.value * load.usable),
-            "more workers; how far one PostgreSQL follows them was not measured",
+            "more workers; that one PostgreSQL follows was measured for two",
         ),
     ]
 

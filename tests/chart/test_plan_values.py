@@ -53,7 +53,7 @@ def test_a_plan_over_the_example_for_production_is_taken():
 
 
 def test_the_chart_needs_exactly_as_many_connections_as_the_plan_says():
-    values = planned("--rps", "4000000")
+    values = planned("--rps", "10000000")
     needed = values["database"]["maxConnections"]
     with pytest.raises(HelmError, match=f"{needed} connections are needed"):
         objects(merged(MINIMAL, values, {"database": {"maxConnections": needed - 1}}))

@@ -203,8 +203,8 @@ def test_the_values_are_those_of_the_plan():
 
 
 def test_values_say_how_many_connections_must_be_allowed_when_they_do_not_fit():
-    answer = todo_plan("--rps", "4000000", "--values")
-    it = planned(rps=4_000_000, writes=40_000)
+    answer = todo_plan("--rps", "10000000", "--values")
+    it = planned(rps=10_000_000, writes=100_000)
     assert yaml.safe_load(answer.output)["database"]["maxConnections"] == it.postgres.connections > 100
 
 
