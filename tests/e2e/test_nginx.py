@@ -356,17 +356,39 @@ def test_a_write_that_is_still_being_sent_takes_no_place(instances, tmp_path):
             assert limited.client.request("POST", "/todos", {"title": "of another"}).status == 202
 
 
+def said_by_nginx(reply: Reply) -> list[str]:
+    return [each for each in reply.headers.get_all("Cache-Status") or [] if each.startswith("nginx;")]
+
+
 def test_the_microcache_answers_while_the_api_is_away(instances, tmp_path):
     anonymous = {"Authorization": ""}
     with fronted(tmp_path, *instances, NGINX_MICROCACHE="todo") as cached:
         first = cached.client.request("GET", "/todos?limit=7", headers=anonymous)
         assert first.status == 200
+        assert said_by_nginx(first) == ["nginx; fwd=uri-miss"]
         cached.nginx.point_at([NOBODY])
         cached.process.send_signal(signal.SIGHUP)
         # What has a token is never cached.
         wait_until(lambda: cached.client.get("/todos?limit=7").status == 503, 10, "no instance reached")
         again = cached.client.request("GET", "/todos?limit=7", headers=anonymous)
         assert (again.status, again.body) == (200, first.body)
+        assert said_by_nginx(again)[0].startswith("nginx; hit")
+
+
+def test_without_the_microcache_nginx_says_nothing_of_a_cache(front):
+    assert said_by_nginx(front.client.get("/todos?limit=7")) == []
+
+
+def test_what_did_not_go_well_is_a_line_with_the_ids_of_request_and_trace(instances, tmp_path):
+    with fronted(tmp_path, *instances) as logged:
+        for trace in ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", '00-"-nonsense'):
+            headers = {"X-Request-Id": "of-the-client", "traceparent": trace}
+            assert logged.client.request("GET", "/nowhere", headers=headers).status == 404
+        logged.process.stop()
+        lines = (tmp_path / "nginx" / "access.log").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [(each["status"], each["request_id"]) for each in found] == [(404, "of-the-client")] * 2
+    assert [each["trace_id"] for each in found] == ["4bf92f3577b34da6a3ce929d0e0e4736", ""]
 
 
 def test_with_every_instance_away_the_answer_is_a_503_problem_and_health_is_nginx_own(instances, tmp_path):
