@@ -40,6 +40,13 @@ _OTHERS: Final[dict[str, Object]] = {
             }
         },
     },
+    "TriggerAuthentication": {
+        "required": ["secretTargetRef"],
+        "properties": {
+            "secretTargetRef": {"minItems": 1, "items": {"required": ["parameter", "name", "key"]}},
+            "env": {"items": {"required": ["parameter", "name", "containerName"]}},
+        },
+    },
     "HTTPRoute": {
         "required": ["parentRefs", "rules"],
         "properties": {"rules": {"items": {"required": ["backendRefs"]}, "minItems": 1}},

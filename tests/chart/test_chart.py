@@ -20,6 +20,19 @@ from todo_api.api_description import OPERATIONS
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 DEMO = {"demo": {"enabled": True}}
 ROOMY = {"database": {"maxConnections": 1000}}
+SCRAM: Object = {
+    "kafka": {
+        "securityProtocol": "SASL_SSL",
+        "sasl": {"mechanism": "SCRAM-SHA-512", "existingSecret": "todo-kafka"},
+        "tls": {"caSecret": "todo-kafka-ca"},
+    }
+}
+MUTUAL: Object = {
+    "kafka": {
+        "securityProtocol": "SSL",
+        "tls": {"caSecret": "todo-kafka-ca", "certSecret": "todo-kafka-cert"},
+    }
+}
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # As in docs/telemetry.md: none of it is for the public.
@@ -35,6 +48,7 @@ SWITCHES: dict[str, Object] = {
     "httpRoute": {
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["a.example"]}
     },
+    "kafka.sasl": SCRAM,
     "no hooks": {"migrations": {"hook": False}},
     "no policy, no account": {"networkPolicy": {"enabled": False}, "serviceAccount": {"create": False}},
     "monitoring": {"monitoring": {name: {"enabled": True} for name in VALUES["monitoring"]}},
@@ -176,6 +190,15 @@ REFUSED = [
     ({"database": {"existingSecret": ""}}, "set database.existingSecret"),
     ({"redis": {"existingSecret": ""}}, "set redis.existingSecret"),
     ({"kafka": {"brokers": ""}}, "set kafka.brokers"),
+    ({"kafka": {"securityProtocol": "SASL_SSL"}}, "kafka.securityProtocol SASL_SSL wants a user"),
+    (
+        {"kafka": {"sasl": {"mechanism": "PLAIN", "existingSecret": "s"}}},
+        "kafka.sasl names a user, and kafka.securityProtocol PLAINTEXT has none",
+    ),
+    (
+        {"kafka": {"tls": {"caSecret": "s"}}},
+        "kafka.tls names certificates, and kafka.securityProtocol PLAINTEXT is without TLS",
+    ),
     ({"auth": {"existingSecret": ""}}, "set auth.existingSecret"),
     ({"auth": {"jwtSecret": "short"}}, "at least 32 bytes"),
     ({"auth": {"jwksUrl": "https://login.example/keys"}}, "set auth.algorithms"),
@@ -248,6 +271,9 @@ def test_every_refusal_of_the_chart_is_tested():
         {"api": {"replicas": "three"}},
         {"kafka": {"client": "rdkafka"}},
         {"kafka": {"brokers": "kafka"}},
+        {"kafka": {"securityProtocol": "TLS"}},
+        {"kafka": {"sasl": {"mechanism": "SCRAM"}}},
+        {"kafka": {"tls": {"caKey": "../ca.crt"}}},
         {"image": {"digest": "latest"}},
         {"settings": {"log-level": "debug"}},
         {"ingress": {"hosts": [{"hosts": "a"}]}},
@@ -472,7 +498,19 @@ def test_how_fast_each_autoscaler_goes_up_and_down_can_be_set(switch, kind, path
     assert spec["scaleDown"]["stabilizationWindowSeconds"] == 77
 
 
-@pytest.mark.parametrize("name", ["ADMIN_PORT", "KAFKA_BROKERS", "DATABASE_URL", "REDIS_URL", "JWT_SECRET"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ADMIN_PORT",
+        "KAFKA_BROKERS",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "JWT_SECRET",
+        "KAFKA_SASL_PASSWORD",
+        "KAFKA_SSL_CA_FILE",
+        "KAFKA_SECURITY_PROTOCOL",
+    ],
+)
 def test_a_setting_cannot_be_given_twice_nor_a_credential_in_the_open(name):
     with pytest.raises(HelmError, match=f"settings.{name}: the chart has values of its own"):
         files(merged(MINIMAL, {"settings": {name: "x"}}))
@@ -592,3 +630,79 @@ def test_promtool_takes_the_rules_as_they_are_rendered(tmp_path):
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "SUCCESS" in checked.stdout
+
+
+def reaching_kafka(found):
+    """Yield the pod and the container of each program of ours that speaks with Kafka."""
+    for name, spec in pods(found):
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
+            if container["name"] in ("api", "relay", "worker", "topics"):
+                yield name, spec, container
+
+
+def from_secret(secret, key):
+    return {"valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def test_whatever_speaks_with_kafka_gets_the_user_and_the_authority():
+    found = objects(merged(MINIMAL, ROOMY, SWITCHES["api.relay"], SCRAM))
+    programs = list(reaching_kafka(found))
+    assert sorted(container["name"] for _, _, container in programs) == ["api", "relay", "topics", "worker"]
+    for _, spec, container in programs:
+        env = {variable.pop("name"): variable for variable in map(dict, container["env"])}
+        assert env["KAFKA_SECURITY_PROTOCOL"] == {"value": "SASL_SSL"}
+        assert env["KAFKA_SASL_MECHANISM"] == {"value": "SCRAM-SHA-512"}
+        for name in ("KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"):
+            assert env[name] == from_secret("todo-kafka", name)
+        assert env["KAFKA_SSL_CA_FILE"] == {"value": "/etc/todo/kafka-ca/ca.crt"}
+        assert {"name": "kafka-ca", "secret": {"secretName": "todo-kafka-ca"}} in spec["volumes"]
+        mount = {"name": "kafka-ca", "mountPath": "/etc/todo/kafka-ca", "readOnly": True}
+        assert mount in container["volumeMounts"]
+    (config,) = of_kind(found, "ConfigMap", "my-todo-api")
+    assert not any(name.startswith(("KAFKA_S", "KAFKA_SSL")) for name in config["data"])
+
+
+def test_a_certificate_of_ours_is_mounted_and_a_user_may_be_named_in_the_open():
+    for _, spec, container in reaching_kafka(objects(merged(MINIMAL, MUTUAL))):
+        env = {variable["name"]: variable.get("value") for variable in container["env"]}
+        assert env["KAFKA_SSL_CERT_FILE"] == "/etc/todo/kafka-cert/tls.crt"
+        assert env["KAFKA_SSL_KEY_FILE"] == "/etc/todo/kafka-cert/tls.key"
+        assert not any(name.startswith("KAFKA_SASL") for name in env)
+        assert {"name": "kafka-cert", "secret": {"secretName": "todo-kafka-cert"}} in spec["volumes"]
+    named = {"kafka": {"sasl": {"username": "ann", "existingSecretPasswordKey": "password"}}}
+    for _, _, container in reaching_kafka(objects(merged(MINIMAL, SCRAM, named))):
+        assert {"name": "KAFKA_SASL_USERNAME", "value": "ann"} in container["env"]
+        password = {"name": "KAFKA_SASL_PASSWORD", **from_secret("todo-kafka", "password")}
+        assert password in container["env"]
+
+
+def test_keda_logs_in_as_the_worker_does_unless_it_is_told_otherwise():
+    def keda(*values):
+        found = objects(merged(MINIMAL, ROOMY, SWITCHES["worker.keda"], *values))
+        (scaler,) = of_kind(found, "ScaledObject")
+        (trigger,) = scaler["spec"]["triggers"]
+        return trigger, [one["spec"] for one in of_kind(found, "TriggerAuthentication")]
+
+    trigger, made = keda(SCRAM)
+    assert (trigger["metadata"]["sasl"], trigger["metadata"]["tls"]) == ("scram_sha512", "enable")
+    assert trigger["authenticationRef"] == {"name": "my-todo-api-kafka"}
+    assert {one["parameter"]: (one["name"], one["key"]) for one in made[0]["secretTargetRef"]} == {
+        "username": ("todo-kafka", "KAFKA_SASL_USERNAME"),
+        "password": ("todo-kafka", "KAFKA_SASL_PASSWORD"),
+        "ca": ("todo-kafka-ca", "ca.crt"),
+    }
+    trigger, made = keda(SCRAM, {"kafka": {"sasl": {"username": "ann", "mechanism": "PLAIN"}}})
+    assert trigger["metadata"]["sasl"] == "plaintext"
+    assert made[0]["env"] == [
+        {"parameter": "username", "name": "KAFKA_SASL_USERNAME", "containerName": "worker"}
+    ]
+    trigger, made = keda(MUTUAL)
+    assert "sasl" not in trigger["metadata"]
+    assert [one["parameter"] for one in made[0]["secretTargetRef"]] == ["ca", "cert", "key"]
+    trigger, made = keda(SCRAM, {"worker": {"keda": {"authenticationRef": "mine"}}})
+    assert (trigger["authenticationRef"], made) == ({"name": "mine"}, [])
+    trigger, made = keda({"kafka": {"securityProtocol": "SSL"}})
+    assert (trigger["metadata"]["tls"], trigger.get("authenticationRef"), made) == ("enable", None, [])
+    trigger, made = keda()
+    assert not {"sasl", "tls"} & trigger["metadata"].keys()
+    assert (trigger.get("authenticationRef"), made) == (None, [])

@@ -103,6 +103,47 @@ redis://{{ include "todo.fullname" . }}-demo-valkey:6379/0
 {{- end -}}
 {{- end -}}
 
+{{/* Who we are to Kafka, as environment variables: not in the ConfigMap, because the hook Job needs them, too. */}}
+{{- define "todo.kafkaAccess" -}}
+{{- $kafka := .Values.kafka -}}
+{{- $sasl := $kafka.sasl -}}
+- {name: KAFKA_SECURITY_PROTOCOL, value: {{ $kafka.securityProtocol }}}
+{{- if $sasl.existingSecret }}
+- {name: KAFKA_SASL_MECHANISM, value: {{ $sasl.mechanism }}}
+{{- if $sasl.username }}
+- {name: KAFKA_SASL_USERNAME, value: {{ $sasl.username | quote }}}
+{{- else }}
+{{ include "todo.credential" (dict "name" "KAFKA_SASL_USERNAME" "existing" $sasl.existingSecret "key" $sasl.existingSecretUsernameKey) }}
+{{- end }}
+{{ include "todo.credential" (dict "name" "KAFKA_SASL_PASSWORD" "existing" $sasl.existingSecret "key" $sasl.existingSecretPasswordKey) }}
+{{- end }}
+{{- if $kafka.tls.caSecret }}
+- {name: KAFKA_SSL_CA_FILE, value: {{ printf "/etc/todo/kafka-ca/%s" $kafka.tls.caKey | quote }}}
+{{- end }}
+{{- if $kafka.tls.certSecret }}
+- {name: KAFKA_SSL_CERT_FILE, value: {{ printf "/etc/todo/kafka-cert/%s" $kafka.tls.certKey | quote }}}
+- {name: KAFKA_SSL_KEY_FILE, value: {{ printf "/etc/todo/kafka-cert/%s" $kafka.tls.keyKey | quote }}}
+{{- end }}
+{{- end -}}
+
+{{- define "todo.kafkaMounts" -}}
+{{- if .Values.kafka.tls.caSecret }}
+- {name: kafka-ca, mountPath: /etc/todo/kafka-ca, readOnly: true}
+{{- end }}
+{{- if .Values.kafka.tls.certSecret }}
+- {name: kafka-cert, mountPath: /etc/todo/kafka-cert, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "todo.kafkaVolumes" -}}
+{{- with .Values.kafka.tls.caSecret }}
+- {name: kafka-ca, secret: {secretName: {{ . | quote }}}}
+{{- end }}
+{{- with .Values.kafka.tls.certSecret }}
+- {name: kafka-cert, secret: {secretName: {{ . | quote }}}}
+{{- end }}
+{{- end -}}
+
 {{/* What every pod of ours has. */}}
 {{- define "todo.podBasics" -}}
 automountServiceAccountToken: false
