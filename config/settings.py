@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from config.kafka_access import MECHANISMS, PROTOCOLS, access_problems
+
 Role = Literal["api", "worker", "relay", "tool"]
 
 SECRET_MIN_BYTES: Final = 32
@@ -145,7 +147,8 @@ def _text(text: str) -> str:
 def _setting(
     env: str, doc: str, parse: Callable[[str], Any], default: str | None = None, *, secret: bool = False
 ) -> Any:
-    return field(metadata={"env": env, "doc": doc, "parse": parse, "default": default, "secret": secret})
+    metadata = {"env": env, "doc": doc, "parse": parse, "default": default, "secret": secret}
+    return field(repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +195,32 @@ class Settings:
         "KAFKA_CLIENT", "`kafka-python`, or `librdkafka`: several times cheaper, needs the extra of that name",
         _kafka_client, "kafka-python",
     )  # fmt: skip
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = _setting(
+        "KAFKA_SECURITY_PROTOCOL",
+        "`PLAINTEXT`, `SSL` (TLS), `SASL_PLAINTEXT` (a user), `SASL_SSL` (both)",
+        _one_of(*PROTOCOLS),
+        "PLAINTEXT",
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = _setting(
+        "KAFKA_SASL_MECHANISM",
+        "How the user logs in: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`",
+        _one_of(*MECHANISMS),
+    )
+    kafka_sasl_username: str | None = _setting("KAFKA_SASL_USERNAME", "User at Kafka", _text)
+    kafka_sasl_password: str | None = _setting(
+        "KAFKA_SASL_PASSWORD", "Password of that user", _text, secret=True
+    )
+    kafka_ssl_ca_file: str | None = _setting(
+        "KAFKA_SSL_CA_FILE",
+        "PEM file of the authorities that may sign the brokers' certificates; the system's when unset",
+        _text,
+    )
+    kafka_ssl_cert_file: str | None = _setting(
+        "KAFKA_SSL_CERT_FILE", "PEM file of our certificate, for brokers that ask for one", _text
+    )
+    kafka_ssl_key_file: str | None = _setting(
+        "KAFKA_SSL_KEY_FILE", "PEM file of the key of that certificate, without a password", _text
+    )
     jwt_secret: str | None = _setting(
         "JWT_SECRET",
         f"Secret that verifies HS256 tokens, at least {SECRET_MIN_BYTES} bytes",
@@ -284,6 +313,19 @@ class Settings:
         """How many API processes one instance runs."""
         return self.web_concurrency or os.cpu_count() or 1
 
+    @property
+    def kafka_security(self) -> dict[str, Any]:
+        """How to reach the brokers, in the words of the command log's ``KafkaSecurity``."""
+        return {
+            "protocol": self.kafka_security_protocol,
+            "mechanism": self.kafka_sasl_mechanism,
+            "username": self.kafka_sasl_username,
+            "password": self.kafka_sasl_password,
+            "ca_file": self.kafka_ssl_ca_file,
+            "cert_file": self.kafka_ssl_cert_file,
+            "key_file": self.kafka_ssl_key_file,
+        }
+
     def shown(self) -> dict[str, str]:
         """Return every setting by its environment name, with secrets replaced by ``***``."""
         return {
@@ -334,6 +376,9 @@ def load_settings(role: Role, env: Mapping[str, str] | None = None) -> Settings:
             shown = "" if spec.metadata["secret"] else f", is {text[:80]!r}"
             problems.append(f"{name} {ex}{shown}")
     settings = Settings(**values)
+    if not any(problem.startswith("KAFKA_S") for problem in problems):
+        by_name = {spec.metadata["env"]: values[spec.name] for spec in fields(Settings)}
+        problems += access_problems(by_name)
     if role == "api":
         problems += token_problems(settings)
         if settings.admin_port is not None and settings.admin_port == settings.http_port:

@@ -20,7 +20,7 @@ from scripts.stack.server import ServerProcess, free_port
 from scripts.stack.valkey import LocalValkey
 from tests.support.deployment import Servers
 from tests.support.scheduling import Scheduling, order
-from tests.support.trap_kafka import TrapKafka
+from tests.support.secured_kafka import SecuredKafka
 from todo_api.core.migrations import migrate
 
 TEMPLATE = "todo_template"
@@ -153,10 +153,10 @@ def own_valkey(tmp_path: Path) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrapKafka]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
     """The session's Kafka."""
     folder = tmp_path_factory.mktemp("kafka")
-    server = TrapKafka(folder / "kafka", free_port(), free_port())
+    server = SecuredKafka(folder / "kafka", free_port(), free_port())
     process = ServerProcess(server, folder)
     try:
         process.start()
@@ -166,7 +166,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrapKafka]:
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(kafka: TrapKafka) -> str:
+def kafka_bootstrap(kafka: SecuredKafka) -> str:
     """The session's Kafka, as in KAFKA_BROKERS. Each test makes topics of its own."""
     return kafka.bootstrap
 

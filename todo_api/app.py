@@ -23,6 +23,7 @@ from todo_api.conventions import OptionsWithoutContent, StrictPaths
 from todo_api.core.cache import PageCache
 from todo_api.core.command_log import Publisher
 from todo_api.core.command_log.connect import make_publisher, make_relayed_publisher
+from todo_api.core.command_log.kafka_security import KafkaSecurity
 from todo_api.core.ids import uuid7
 from todo_api.core.operation_id import OperationIds
 from todo_api.core.sticky_ids import StickyIds
@@ -282,6 +283,7 @@ def _publisher(settings: Settings) -> Publisher:
         partitions=settings.kafka_partitions,
         redis_url=settings.redis_url,
         kafka_client=settings.kafka_client,
+        security=KafkaSecurity(**settings.kafka_security),
     )
 
 

@@ -10,6 +10,7 @@ from config.logs import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from todo_api.breaker import GuardedPublisher
 from todo_api.core.command_log.connect import make_publisher
+from todo_api.core.command_log.kafka_security import KafkaSecurity
 from todo_api.core.metrics_server import MetricsServer
 from todo_api.relay_server import Relay, SocketTaken
 
@@ -39,6 +40,7 @@ def run(settings: Settings) -> None:
         partitions=settings.kafka_partitions,
         redis_url=settings.redis_url,
         kafka_client=settings.kafka_client,
+        security=KafkaSecurity(**settings.kafka_security),
     )
     assert settings.publisher_socket is not None
     # One batch after the other: while the log is away, none may wait for it behind another.

@@ -11,6 +11,7 @@ from config.logs import configure_logging
 from config.settings import Settings, SettingsError, load_settings
 from todo_api.core.cache import PageCache
 from todo_api.core.command_log.connect import make_consumer, make_dead_letter_publisher
+from todo_api.core.command_log.kafka_security import KafkaSecurity
 from todo_api.core.metrics_server import MetricsServer
 from todo_api.core.tracing import Tracing, make_tracing
 from todo_worker.applier import Applier
@@ -68,6 +69,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         partitions=settings.kafka_partitions,
         redis_url=settings.redis_url,
         kafka_client=settings.kafka_client,
+        security=KafkaSecurity(**settings.kafka_security),
     )
     dead_letter_publisher = make_dead_letter_publisher(
         settings.command_log,
@@ -75,6 +77,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         topic=settings.kafka_todo_topic,
         redis_url=settings.redis_url,
         kafka_client=settings.kafka_client,
+        security=KafkaSecurity(**settings.kafka_security),
         timeout_s=_DEAD_LETTER_TIMEOUT_S,
     )
     applier = Applier(settings.database_url, log=consumer.log, idempotency_hours=settings.idempotency_hours)

@@ -14,6 +14,7 @@ from scripts.bench.worker import mixture
 from scripts.stack.server import wait_until
 from todo_api.core.command_log import Record
 from todo_api.core.command_log.connect import make_publisher
+from todo_api.core.command_log.kafka_security import KafkaSecurity
 
 APPLIED_PER_S: Final = 1_000
 _CHUNK: Final = 50
@@ -79,6 +80,7 @@ class _Writer:
             topic=settings.kafka_todo_topic,
             partitions=settings.kafka_partitions,
             redis_url=settings.redis_url,
+            security=KafkaSecurity(**settings.kafka_security),
             timeout_s=_PUBLISH_TIMEOUT_S,
         )
         self._stop = threading.Event()

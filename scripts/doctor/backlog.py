@@ -9,6 +9,7 @@ import psycopg
 
 from config.settings import Settings
 from scripts.doctor.checked import CONNECT_TIMEOUT_S, Checked, Clock, ok, problem, skipped
+from todo_api.core.command_log.kafka_security import KafkaSecurity
 from todo_api.core.command_log.reader import Bounds, LogReader, make_reader
 from todo_api.core.commands import decode
 from todo_api.core.errors import InvalidCommand, LogUnavailable
@@ -25,6 +26,7 @@ def check_backlog(settings: Settings, *, max_age_s: float, clock: Clock) -> Iter
             topic=settings.kafka_todo_topic,
             partitions=settings.kafka_partitions,
             redis_url=settings.redis_url,
+            security=KafkaSecurity(**settings.kafka_security),
         )
     ) as reader:
         try:

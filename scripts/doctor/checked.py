@@ -1,6 +1,7 @@
 """What a check found."""
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
@@ -58,6 +59,20 @@ def why_not_reachable(host: str, port: int) -> str | None:
             return None
     except OSError as ex:
         return ex.strerror or str(ex) or type(ex).__name__
+
+
+def speaks_tls(host: str, port: int) -> bool:
+    """Say whether a TLS handshake gets anywhere there, within 3 s. Nothing is sent, so nothing is verified."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), CONNECT_TIMEOUT_S) as connection,
+            context.wrap_socket(connection),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 def is_local(host: str | None) -> bool:

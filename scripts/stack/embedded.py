@@ -188,11 +188,16 @@ class EmbeddedStack:
             raise StackError(f"The database or the topic could not be made: {ex}") from ex
 
     def _make_topics(self, environment: dict[str, str]) -> None:
+        from todo_api.core.command_log.kafka_security import KafkaSecurity
         from todo_api.core.command_log.topics import ensure_topics
 
         chosen = settings.load_settings("tool", settings.environment() | environment)
         ensure_topics(
-            chosen.kafka_brokers, chosen.kafka_todo_topic, chosen.kafka_partitions, replication_factor=1
+            chosen.kafka_brokers,
+            chosen.kafka_todo_topic,
+            chosen.kafka_partitions,
+            replication_factor=1,
+            security=KafkaSecurity(**chosen.kafka_security),
         )
 
     def _wait(self, names: Sequence[str], condition: Callable[[], bool], timeout_s: float) -> None:

@@ -22,6 +22,7 @@ from todo_api.core.command_log.connect import (
     make_dead_letter_publisher,
     make_publisher,
 )
+from todo_api.core.command_log.kafka_security import KafkaSecurity
 from todo_api.core.command_log.reader import LogReader, make_reader
 
 _PUBLISH_TIMEOUT_S: Final = 10.0
@@ -179,6 +180,7 @@ def _reader(settings: Settings, topic: str, partitions: int) -> LogReader:
         topic=topic,
         partitions=partitions,
         redis_url=settings.redis_url,
+        security=KafkaSecurity(**settings.kafka_security),
     )
 
 
@@ -196,6 +198,7 @@ def _publishers(settings: Settings) -> Iterator[tuple[Any, Any]]:
         "brokers": settings.kafka_brokers,
         "topic": settings.kafka_todo_topic,
         "redis_url": settings.redis_url,
+        "security": KafkaSecurity(**settings.kafka_security),
         "timeout_s": _PUBLISH_TIMEOUT_S,
     }
     publishers = (

@@ -25,6 +25,7 @@ def topics(replication_factor: int | None, folder: Path) -> None:
         click.echo("nothing to do, commands wait in Streams (COMMAND_LOG), which need no topics")
         return
     # Only here: the driver takes 0.2 s to import.
+    from todo_api.core.command_log.kafka_security import KafkaSecurity
     from todo_api.core.command_log.topics import ensure_topics
 
     for topic in ensure_topics(
@@ -32,6 +33,7 @@ def topics(replication_factor: int | None, folder: Path) -> None:
         settings.kafka_todo_topic,
         settings.kafka_partitions,
         replication_factor=-1 if replication_factor is None else replication_factor,
+        security=KafkaSecurity(**settings.kafka_security),
     ):
         click.echo(f"{'created' if topic.created else 'exists'} {topic.name} ({_count(topic.partitions)})")
 

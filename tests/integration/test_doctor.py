@@ -15,6 +15,7 @@ from scripts.cli import main
 from scripts.doctor.secrets import check_secrets
 from scripts.stack.server import free_port
 from scripts.verbs.doctor import examine
+from tests.support.certificates import Authority
 from tests.support.commands import START, create
 from tests.support.trap_kafka import ADVERTISED
 from todo_api.core.command_log import Record
@@ -22,6 +23,7 @@ from todo_api.core.command_log.connect import make_publisher
 from todo_api.core.command_log.topics import ensure_topics
 
 SECRET = "0123456789abcdef0123456789abcdef-not-in-use"
+KAFKA_PASSWORD = "doctor-password-4f2e"
 
 
 class Doctor:
@@ -289,3 +291,56 @@ def test_a_cache_that_fills_up_and_evicts_nothing_is_a_problem_beside_kafka(on_k
 def test_something_that_takes_connections_and_is_no_kafka_is_named(on_kafka, valkey):
     port = valkey.url.rsplit(":", 1)[1].split("/")[0]
     assert "does not speak to us" in on_kafka.problems(KAFKA_BROKERS=f"127.0.0.1:{port}")["kafka"]
+
+
+@pytest.fixture
+def secured(on_kafka, kafka):
+    """The same over TLS, as a user."""
+    kafka.make_user("doctor", KAFKA_PASSWORD)
+    on_kafka.env |= {
+        "KAFKA_BROKERS": kafka.scram,
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "KAFKA_SASL_USERNAME": "doctor",
+        "KAFKA_SASL_PASSWORD": KAFKA_PASSWORD,
+        "KAFKA_SSL_CA_FILE": str(kafka.authority.file),
+    }
+    return on_kafka
+
+
+@pytest.mark.kafka
+def test_a_deployment_with_users_and_certificates_that_is_well_has_no_problem(secured):
+    said = secured(exit_code=0)
+    assert f"{secured.env['KAFKA_TODO_TOPIC']} has 2 partition(s)" in said
+    assert KAFKA_PASSWORD not in said
+
+
+@pytest.mark.kafka
+def test_credentials_that_the_broker_refuses_are_named_and_not_shown(secured):
+    said = secured.problems(KAFKA_SASL_PASSWORD="wrong-1b2c")["kafka"]
+    assert "the broker refuses the credentials" in said
+    assert "Correct KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD" in said
+    assert "wrong-1b2c" not in said
+
+
+@pytest.mark.kafka
+def test_certificates_that_are_not_trusted_are_named_on_either_side(secured, kafka, tmp_path):
+    stranger = Authority(tmp_path / "stranger", "stranger")
+    said = secured.problems(KAFKA_SSL_CA_FILE=str(stranger.file))["kafka"]
+    assert "the certificate of the broker is not to be trusted" in said
+    assert "Set KAFKA_SSL_CA_FILE" in said
+    nobody = {f"KAFKA_SASL_{name}": "" for name in ("MECHANISM", "USERNAME", "PASSWORD")}
+    said = secured.problems(KAFKA_BROKERS=kafka.mutual, KAFKA_SECURITY_PROTOCOL="SSL", **nobody)["kafka"]
+    assert "the broker does not accept our certificate, or that we have none" in said
+    assert "Set KAFKA_SSL_CERT_FILE and KAFKA_SSL_KEY_FILE" in said
+
+
+@pytest.mark.kafka
+def test_tls_where_there_is_none_and_none_where_there_is_are_named(on_kafka, secured, kafka, kafka_bootstrap):
+    said = secured.problems(KAFKA_BROKERS=kafka_bootstrap)["kafka"]
+    assert "no TLS with the broker" in said
+    assert "set KAFKA_SECURITY_PROTOCOL to PLAINTEXT or SASL_PLAINTEXT" in said
+    nothing = {name: "" for name in secured.env if name.startswith(("KAFKA_SASL", "KAFKA_SSL", "KAFKA_SEC"))}
+    said = secured.problems(**nothing)["kafka"]
+    assert "does not speak to us, because it speaks TLS" in said
+    assert "Set KAFKA_SECURITY_PROTOCOL to SSL" in said

@@ -21,6 +21,7 @@ GROUPS: Final = (
         "tests/integration/test_doctor.py",
         "tests/integration/test_dlq.py",
         "tests/integration/test_kafka_topics.py",
+        "tests/integration/test_kafka_security.py",
     ),
     # Another one that is killed and frozen.
     (

@@ -3,8 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from config.settings import FAMOUS_SECRETS, Settings, SettingsError, load_settings
+from tests.support.certificates import Authority
+from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity
 
 SECRET = "0123456789abcdef-0123456789abcdef"
 API = {"DATABASE_URL": "postgres://app:hunter2@db/todo", "JWT_SECRET": SECRET}
@@ -52,6 +55,8 @@ def test_everything_wrong_is_named_in_one_message() -> None:
         ("KAFKA_BROKERS", "kafka:9092,kafka:99999"),
         ("KAFKA_BROKERS", "kafka:9092;other:9092"),
         ("KAFKA_CLIENT", "librdkafka2"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("KAFKA_SASL_MECHANISM", "SCRAM"),
         ("PUBLISHER_SOCKET", "relay.sock"),
         ("PUBLISHER_SOCKET", "/" + "s" * 103),
         ("KAFKA_TODO_TOPIC", "a topic"),
@@ -124,6 +129,95 @@ def test_dot_env_is_loaded_and_the_real_environment_wins(
     monkeypatch.setenv("HTTP_PORT", "9002")
     settings = load_settings("worker")
     assert (settings.http_port, settings.list_max, settings.database_url) == (9002, 7, API["DATABASE_URL"])
+
+
+USER = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+    "KAFKA_SASL_USERNAME": "todo",
+    "KAFKA_SASL_PASSWORD": "hunter3",
+}
+
+
+def test_a_user_at_kafka_and_certificates_are_passed_on(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    ours = authority.issue("todo")
+    files = {
+        "KAFKA_SSL_CA_FILE": str(authority.file),
+        "KAFKA_SSL_CERT_FILE": str(ours.cert),
+        "KAFKA_SSL_KEY_FILE": str(ours.key),
+    }
+    assert KafkaSecurity(**load_settings("tool", USER | files).kafka_security) == KafkaSecurity(
+        protocol="SASL_SSL",
+        mechanism="SCRAM-SHA-512",
+        username="todo",
+        password="hunter3",
+        ca_file=str(authority.file),
+        cert_file=str(ours.cert),
+        key_file=str(ours.key),
+    )
+    assert KafkaSecurity(**load_settings("tool", {}).kafka_security) == IN_THE_CLEAR
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"KAFKA_SASL_USERNAME": ""},
+            "KAFKA_SASL_USERNAME is not set (KAFKA_SECURITY_PROTOCOL SASL_SSL needs it)",
+        ),
+        ({"KAFKA_SASL_PASSWORD": ""}, "KAFKA_SASL_PASSWORD is not set"),
+        ({"KAFKA_SASL_MECHANISM": ""}, "KAFKA_SASL_MECHANISM is not set"),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": ""},
+            "KAFKA_SASL_USERNAME needs KAFKA_SECURITY_PROTOCOL SASL_SSL or SASL_PLAINTEXT, is PLAINTEXT",
+        ),
+        ({"KAFKA_SECURITY_PROTOCOL": "SSL"}, "KAFKA_SASL_PASSWORD needs KAFKA_SECURITY_PROTOCOL SASL_SSL"),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SSL_CA_FILE": "/ca.pem"},
+            "KAFKA_SSL_CA_FILE needs KAFKA_SECURITY_PROTOCOL SSL or SASL_SSL, is SASL_PLAINTEXT",
+        ),
+        (
+            {"KAFKA_SSL_CERT_FILE": "/ours.crt"},
+            "KAFKA_SSL_KEY_FILE is not set (KAFKA_SSL_CERT_FILE needs its key)",
+        ),
+        ({"KAFKA_SSL_KEY_FILE": "/ours.key"}, "KAFKA_SSL_CERT_FILE is not set"),
+        ({"KAFKA_SSL_CA_FILE": "/no/such.pem"}, "KAFKA_SSL_CA_FILE must be a file of PEM certificates"),
+    ],
+)
+def test_settings_of_kafka_that_do_not_fit_together_are_refused_with_the_fix(
+    changed: dict[str, str], said: str
+) -> None:
+    message = problems(USER | changed, "tool")
+    assert f"  - {said}" in message
+    assert "hunter3" not in message
+
+
+def test_certificates_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    ours, other = authority.issue("todo"), authority.issue("other")
+    with_key = {"KAFKA_SSL_CERT_FILE": str(ours.cert), "KAFKA_SSL_KEY_FILE": str(ours.key)}
+    assert load_settings("tool", USER | with_key).kafka_ssl_cert_file == str(ours.cert)
+    locked = tmp_path / "locked.key"
+    locked.write_bytes(
+        serialization.load_pem_private_key(ours.key.read_bytes(), None).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"hunter3"),
+        )
+    )
+    for key in (other.key, ours.cert, locked, tmp_path / "nowhere"):
+        message = problems(USER | with_key | {"KAFKA_SSL_KEY_FILE": str(key)}, "tool")
+        assert "KAFKA_SSL_CERT_FILE must be a PEM certificate and KAFKA_SSL_KEY_FILE its key" in message
+    assert "KAFKA_SSL_CA_FILE must be" in problems(USER | {"KAFKA_SSL_CA_FILE": str(ours.key)}, "tool")
+
+
+def test_no_secret_is_in_what_settings_look_like() -> None:
+    settings = load_settings("api", API | USER)
+    assert settings.shown()["KAFKA_SASL_PASSWORD"] == "***"
+    look = repr(settings) + repr(KafkaSecurity(**settings.kafka_security))
+    assert "todo-commands" in look
+    assert not any(secret in look for secret in ("hunter2", "hunter3", SECRET))
 
 
 def test_settings_are_frozen() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from todo_api.core.command_log import Consumer, Publisher
+from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity
 
 Kind = Literal["kafka", "streams"]
 KafkaClient = Literal["kafka-python", "librdkafka"]
@@ -37,6 +38,7 @@ def make_publisher(
     partitions: int,
     redis_url: str,
     kafka_client: KafkaClient = "kafka-python",
+    security: KafkaSecurity = IN_THE_CLEAR,
     timeout_s: float = ACK_TIMEOUT_S,
     record_max_bytes: int = RECORD_MAX_BYTES,
 ) -> Publisher:
@@ -53,6 +55,7 @@ def make_publisher(
             timeout_s=timeout_s,
             connect_timeout_s=CONNECT_TIMEOUT_S,
             record_max_bytes=record_max_bytes,
+            security=security,
         )
     if kind == "kafka":
         from todo_api.core.command_log.kafka_publisher import KafkaPublisher
@@ -63,6 +66,7 @@ def make_publisher(
             timeout_s=timeout_s,
             connect_timeout_s=CONNECT_TIMEOUT_S,
             record_max_bytes=record_max_bytes,
+            security=security,
         )
     from todo_api.core.command_log.streams import StreamsPublisher
 
@@ -88,6 +92,7 @@ def make_dead_letter_publisher(
     redis_url: str,
     timeout_s: float,
     kafka_client: KafkaClient = "kafka-python",
+    security: KafkaSecurity = IN_THE_CLEAR,
 ) -> Publisher:
     """Return a publisher of the dead letters of ``topic``, which takes whatever that topic took, and why."""
     return make_publisher(
@@ -97,6 +102,7 @@ def make_dead_letter_publisher(
         partitions=DEAD_LETTERS_PARTITIONS,
         redis_url=redis_url,
         kafka_client=kafka_client,
+        security=security,
         timeout_s=timeout_s,
         record_max_bytes=DEAD_LETTER_MAX_BYTES,
     )
@@ -111,16 +117,17 @@ def make_consumer(
     redis_url: str,
     group: str,
     kafka_client: KafkaClient = "kafka-python",
+    security: KafkaSecurity = IN_THE_CLEAR,
 ) -> Consumer:
     """Return a consumer of ``topic`` that has not opened anything yet. ``group`` is for Kafka only."""
     if kind == "kafka" and kafka_client == "librdkafka":
         from todo_api.core.command_log.librdkafka_consumer import LibrdkafkaConsumer
 
-        return LibrdkafkaConsumer(brokers, topic, group)
+        return LibrdkafkaConsumer(brokers, topic, group, security=security)
     if kind == "kafka":
         from todo_api.core.command_log.kafka_consumer import KafkaLogConsumer
 
-        return KafkaLogConsumer(brokers, topic, group)
+        return KafkaLogConsumer(brokers, topic, group, security=security)
     from todo_api.core.command_log.streams import StreamsConsumer
 
     return StreamsConsumer(redis_url, topic, partitions)

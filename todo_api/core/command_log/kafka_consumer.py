@@ -12,6 +12,7 @@ from kafka.structs import OffsetAndMetadata
 
 from todo_api.core.command_log import Message
 from todo_api.core.command_log.kafka_client import COMMON, network_client
+from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity
 from todo_api.core.errors import LogUnavailable
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class KafkaLogConsumer:
     """A ``Consumer`` in a consumer group. Heartbeats run in kafka-python's thread, born with the first call.
 
     No rebalance listener: the caller compares ``assignment`` between polls. While brokers are away ``poll``
-    mostly meets silence and sometimes raises; it cannot tell reliably.
+    mostly meets silence and sometimes raises; it cannot tell reliably. That they do not let us in it knows.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class KafkaLogConsumer:
         *,
         timeout_s: float = 2.0,
         join_max_s: float = _JOIN_MAX_S,
+        security: KafkaSecurity = IN_THE_CLEAR,
     ) -> None:
         self._brokers = list(brokers)
+        self._security = security
         self._topic = topic
         self._group = group
         self._timeout_ms = int(timeout_s * 1000)
@@ -72,7 +75,7 @@ class KafkaLogConsumer:
             except KafkaError as ex:
                 if messages:
                     break
-                raise LogUnavailable(f"{self.log}: {ex}") from ex
+                raise self._unavailable(ex) from ex
             for partition, records in batches.items():
                 wanted -= len(records)
                 if partition.partition in self._paused:
@@ -83,6 +86,8 @@ class KafkaLogConsumer:
             if not batches and (messages or time.monotonic() >= deadline):
                 break
         if not messages:
+            if self._client._manager.refusal is not None:
+                raise self._unavailable("refused")
             self._start_over_if_stuck(consumer)
         return messages
 
@@ -155,7 +160,7 @@ class KafkaLogConsumer:
         deadline = time.monotonic() + self._timeout_ms / 1000
         while (partitions := self._client.cluster.partitions_for_topic(self._topic)) is None:
             if time.monotonic() >= deadline:
-                raise LogUnavailable(f"{self.log}: no metadata")
+                raise self._unavailable("no metadata")
             self._client.cluster.request_update()
             time.sleep(0.05)
         try:
@@ -164,7 +169,7 @@ class KafkaLogConsumer:
                 timeout_ms=self._timeout_ms,
             )
         except KafkaError as ex:
-            raise LogUnavailable(f"{self.log}: {ex}") from ex
+            raise self._unavailable(ex) from ex
         return {partition.partition: offset for partition, offset in offsets.items()}
 
     def known_end_offsets(self) -> dict[int, int]:
@@ -206,8 +211,11 @@ class KafkaLogConsumer:
         return self._opened
 
     def _network_client(self, **configs: Any) -> Any:
-        self._client = network_client(**configs)
+        self._client = network_client(self._security, **configs)
         return self._client
+
+    def _unavailable(self, why: object) -> LogUnavailable:
+        return LogUnavailable(f"{self.log}: {self._client._manager.refusal or why}")
 
 
 def message_of(record: Any) -> Message:

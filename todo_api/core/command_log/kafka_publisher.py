@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from todo_api.core.command_log import Position, Record, Results
+from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity
 from todo_api.core.command_log.kafka_sender import Sender
 from todo_api.core.errors import LogUnavailable, TodoError
 
@@ -32,8 +33,10 @@ class KafkaPublisher:
         timeout_s: float,
         connect_timeout_s: float,
         record_max_bytes: int,
+        security: KafkaSecurity = IN_THE_CLEAR,
     ) -> None:
         self._brokers = list(brokers)
+        self._security = security
         self._topic = topic
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
@@ -97,7 +100,7 @@ class KafkaPublisher:
         refresh = sender.cluster.request_update()
         refresh.add_both(lambda _: answered.set())
         if not answered.wait(self._connect_timeout_s) or refresh.failed():
-            failure = LogUnavailable(f"{self.log}: no metadata")
+            failure = LogUnavailable(f"{self.log}: {sender.refusal or 'no metadata'}")
             self._note(sender, [failure])
             raise failure from refresh.exception
         every = sender.cluster.partitions_for_topic(self._topic)
@@ -120,6 +123,7 @@ class KafkaPublisher:
             timeout_s=self._timeout_s,
             connect_timeout_s=self._connect_timeout_s,
             record_max_bytes=self._record_max_bytes,
+            security=self._security,
         )
 
     def _note(self, sender: Sender, results: Results) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -11,6 +12,7 @@ from kafka.errors import KafkaError
 from todo_api.core.command_log import Message
 from todo_api.core.command_log.kafka_client import COMMON, network_client
 from todo_api.core.command_log.kafka_consumer import message_of
+from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity
 from todo_api.core.command_log.reader import TIMEOUT_S, Bounds
 from todo_api.core.command_log.topics import connect_admin
 from todo_api.core.errors import LogUnavailable
@@ -22,8 +24,9 @@ _POLL_MS: Final = 500
 class KafkaReader:
     """A ``LogReader`` of one topic, in no consumer group: it disturbs no worker."""
 
-    def __init__(self, brokers: Sequence[str], topic: str) -> None:
+    def __init__(self, brokers: Sequence[str], topic: str, security: KafkaSecurity = IN_THE_CLEAR) -> None:
         self._brokers = list(brokers)
+        self._security = security
         self._topic = topic
         self._opened: Any = None
 
@@ -33,7 +36,7 @@ class KafkaReader:
 
     def bounds(self) -> dict[int, Bounds]:
         # First: a consumer that meets no broker would take "no such topic" for an answer.
-        admin = connect_admin(self._brokers, TIMEOUT_S)
+        admin = connect_admin(self._brokers, TIMEOUT_S, self._security)
         try:
             with self._translated():
                 count = len(admin.describe_topics([self._topic])[0]["partitions"])
@@ -68,7 +71,7 @@ class KafkaReader:
                 raise LogUnavailable(f"{self.log}: offset {start} of partition {partition} does not arrive")
 
     def cut(self, partition: int, before: int) -> None:
-        admin = connect_admin(self._brokers, TIMEOUT_S)
+        admin = connect_admin(self._brokers, TIMEOUT_S, self._security)
         try:
             with self._translated():
                 admin.delete_records({TopicPartition(self._topic, partition): before}, timeout_ms=_TIMEOUT_MS)
@@ -85,7 +88,7 @@ class KafkaReader:
             self._opened = KafkaConsumer(
                 **COMMON,
                 bootstrap_servers=self._brokers,
-                kafka_client=network_client,
+                kafka_client=partial(network_client, self._security),
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",

@@ -4,6 +4,8 @@ The version is pinned exactly: look at each of these again when it is raised.
 """
 
 import socket
+import ssl
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, SupportsIndex
@@ -14,6 +16,7 @@ from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.future import Future
 from kafka.net.inet import KafkaNetSocket
 from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record.default_records import DefaultRecordBatch
 
 # The sockets of each client.
@@ -21,6 +24,7 @@ _sockets: Final[WeakKeyDictionary[Any, WeakSet[socket.socket]]] = WeakKeyDiction
 
 
 _HEARTBEAT_DUE_S: Final = 0.05
+_HANDSHAKE_MAX_S: Final = 2.0
 
 
 class _AnyText(bytearray):
@@ -44,6 +48,9 @@ def repair() -> None:
         ConsumerCoordinator.time_to_next_poll = _never_at_once(ConsumerCoordinator.time_to_next_poll)
         ConsumerCoordinator.join_group_async = _take_finished_join(ConsumerCoordinator.join_group_async)
         KafkaNetSocket.sock_connect = _keep(KafkaNetSocket.sock_connect)
+        KafkaSSLTransport.handshake = _handshake
+        for transport in (KafkaTCPTransport, KafkaSSLTransport):
+            transport._sock_recv = _data_before_its_end(transport._sock_recv)
         NetworkSelector.close = _close_what_is_left(NetworkSelector.close)
 
 
@@ -128,6 +135,35 @@ def _keep(sock_connect: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return repaired
+
+
+def _data_before_its_end(sock_recv: Callable[..., Any]) -> Callable[..., Any]:
+    # What comes just before the end of a connection is thrown away with it: why a broker refuses a user, above all.
+    # Told of the data first, the library reads again, and then learns of the end.
+    def repaired(self: Any) -> tuple[bytes, Any]:
+        data, error = sock_recv(self)
+        return data, None if data else error
+
+    return repaired
+
+
+async def _handshake(self: Any) -> None:
+    # A broker that takes the connection and says nothing more is waited for without end, and nothing else is tried.
+    # And a handshake that fails leaves its socket to the garbage collector.
+    deadline = time.monotonic() + _HANDSHAKE_MAX_S
+    _sockets.setdefault(self._net, WeakSet()).add(self._sock)
+    try:
+        while True:
+            try:
+                self._sock.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                await self._net.wait_read(self._sock, deadline)
+            except ssl.SSLWantWriteError:
+                await self._net.wait_write(self._sock, deadline)
+    except BaseException:
+        self._sock.close()
+        raise
 
 
 def _close_what_is_left(close: Callable[..., None]) -> Callable[..., None]:

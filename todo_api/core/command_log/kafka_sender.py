@@ -35,6 +35,7 @@ from todo_api.core.command_log.kafka_batch import (
 )
 from todo_api.core.command_log.kafka_client import connection_manager
 from todo_api.core.command_log.kafka_partition import partition_of
+from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity, Refusal
 from todo_api.core.errors import LogUnavailable, RecordTooLarge, TodoError
 
 # Until a partition is tried again whose leader was away, or is another one.
@@ -58,13 +59,14 @@ class Sender:
         timeout_s: float,
         connect_timeout_s: float,
         record_max_bytes: int,
+        security: KafkaSecurity = IN_THE_CLEAR,
     ) -> None:
         self._log = f"kafka:{topic}"
         self._topic = topic
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._record_max_bytes = record_max_bytes
-        self._net, self._manager = connection_manager(brokers, timeout_s=timeout_s)
+        self._net, self._manager = connection_manager(brokers, security, timeout_s=timeout_s)
         self.cluster = self._manager.cluster
         self._inbox: deque[Append] = deque()
         self._turn_is_due = False
@@ -80,6 +82,12 @@ class Sender:
         self.cluster.add_listener(lambda _: self._turn())
         self.cluster.add_topic(topic)
         self._net.start()
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why no broker lets us in, when that is so."""
+        refusal: Refusal | None = self._manager.refusal
+        return refusal
 
     def submit(self, records: Sequence[Record], done: Callable[[Results], object]) -> None:
         """Append without waiting. ``done`` gets one result for each record, in the thread of the loop.
@@ -144,7 +152,7 @@ class Sender:
         """Refuse what has waited too long."""
         now = time.monotonic()
         for append in [append for append in self._open if append.deadline <= now]:
-            self._fail(append, append.reason)
+            self._fail(append, str(self.refusal or append.reason))
         while self._unplaced and not self._unplaced[0].left:
             self._unplaced.popleft()
         for items in self._waiting.values():

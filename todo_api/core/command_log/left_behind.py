@@ -12,6 +12,7 @@ from typing import Any, Final
 from kafka.admin import MemberToRemove
 from kafka.errors import KafkaError, NoError
 
+from todo_api.core.command_log.kafka_security import KafkaSecurity
 from todo_api.core.command_log.topics import connect_admin
 from todo_api.core.errors import LogUnavailable
 
@@ -23,8 +24,9 @@ _TIMEOUT_S: Final = 2.0
 class LeftBehind:
     """The membership of one consumer. ``joined`` and ``lost`` are callbacks of librdkafka's, run in its ``poll``."""
 
-    def __init__(self, brokers: Sequence[str], group: str) -> None:
+    def __init__(self, brokers: Sequence[str], group: str, security: KafkaSecurity) -> None:
         self._brokers = brokers
+        self._security = security
         self._group = group
         self._member = ""
         self._left: str | None = None
@@ -47,7 +49,7 @@ class LeftBehind:
 
     def _leave(self, member: str) -> None:
         try:
-            admin = connect_admin(self._brokers, _TIMEOUT_S)
+            admin = connect_admin(self._brokers, _TIMEOUT_S, self._security)
             try:
                 left = admin.remove_group_members(self._group, [MemberToRemove(member)])
             finally:

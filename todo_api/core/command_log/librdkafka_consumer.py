@@ -9,8 +9,9 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from todo_api.core.command_log import Message
+from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity
 from todo_api.core.command_log.left_behind import LeftBehind
-from todo_api.core.command_log.librdkafka_client import common, reason
+from todo_api.core.command_log.librdkafka_client import Heard, common, reason
 from todo_api.core.errors import LogUnavailable
 
 logger = logging.getLogger(__name__)
@@ -19,22 +20,35 @@ logger = logging.getLogger(__name__)
 _SESSION_TIMEOUT_MS: Final = 10_000
 _HEARTBEAT_MS: Final = 1_000
 _MAX_POLL_INTERVAL_MS: Final = 60_000
+# Until a broker that did not let us in is asked whether it does now.
+_ASK_TIMEOUT_S: Final = 0.2
 
 
 class LibrdkafkaConsumer:
     """A ``Consumer`` in a consumer group. Heartbeats run in librdkafka's threads, born with the first call.
 
-    It reads ahead into a queue of its own, bounded by bytes. While brokers are away ``poll`` meets silence.
+    It reads ahead into a queue of its own, bounded by bytes. While brokers are away ``poll`` meets silence,
+    unless they do not let us in.
     """
 
-    def __init__(self, brokers: Sequence[str], topic: str, group: str, *, timeout_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        brokers: Sequence[str],
+        topic: str,
+        group: str,
+        *,
+        timeout_s: float = 2.0,
+        security: KafkaSecurity = IN_THE_CLEAR,
+    ) -> None:
         self._brokers = list(brokers)
+        self._security = security
+        self._heard = Heard()
         self._topic = topic
         self._group = group
         self._timeout_s = timeout_s
         self._opened: Consumer | None = None
         self._paused: set[int] = set()
-        self._membership = LeftBehind(self._brokers, group)
+        self._membership = LeftBehind(self._brokers, group, security)
 
     @property
     def log(self) -> str:
@@ -60,7 +74,20 @@ class LibrdkafkaConsumer:
         except KafkaException as ex:
             if not messages:
                 raise LogUnavailable(f"{self.log}: {reason(ex)}") from ex
+        if not messages:
+            self._ask_if_refused(consumer)
         return messages
+
+    def _ask_if_refused(self, consumer: Consumer) -> None:
+        """Raise LogUnavailable while brokers do not let us in. librdkafka does not say when they do again."""
+        refusal = self._heard.refusal
+        if refusal is None:
+            return
+        try:
+            consumer.list_topics(self._topic, _ASK_TIMEOUT_S)
+        except KafkaException as ex:
+            raise LogUnavailable(f"{self.log}: {refusal}") from ex
+        self._heard.refusal = None
 
     def _sort(self, raw: Any, messages: dict[int, list[Message]]) -> None:
         """Put a message to those of its partition; note anything else."""
@@ -120,7 +147,7 @@ class LibrdkafkaConsumer:
             ends = [TopicPartition(self._topic, number, OFFSET_END) for number in topic.partitions]
             found = consumer.offsets_for_times(ends, max(deadline - time.monotonic(), 0.001))
         except KafkaException as ex:
-            raise LogUnavailable(f"{self.log}: {reason(ex)}") from ex
+            raise LogUnavailable(f"{self.log}: {self._heard.refusal or reason(ex)}") from ex
         for end in found:
             if end.error is not None:
                 raise LogUnavailable(f"{self.log}/{end.partition}: {end.error}")
@@ -154,7 +181,7 @@ class LibrdkafkaConsumer:
         if self._opened is None:
             self._opened = Consumer(
                 {
-                    **common(self._brokers),
+                    **common(self._brokers, self._security, self._heard),
                     "group.id": self._group,
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,

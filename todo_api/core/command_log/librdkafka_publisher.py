@@ -9,7 +9,8 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from todo_api.core.command_log import Position, Record
-from todo_api.core.command_log.librdkafka_client import common, reason
+from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity
+from todo_api.core.command_log.librdkafka_client import Heard, common, reason
 from todo_api.core.errors import LogUnavailable, RecordTooLarge, TodoError
 
 logger = logging.getLogger(__name__)
@@ -65,8 +66,11 @@ class LibrdkafkaPublisher:
         timeout_s: float,
         connect_timeout_s: float,
         record_max_bytes: int,
+        security: KafkaSecurity = IN_THE_CLEAR,
     ) -> None:
         self._brokers = list(brokers)
+        self._security = security
+        self._heard = Heard()
         self._topic = topic
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
@@ -133,7 +137,10 @@ class LibrdkafkaPublisher:
         try:
             topic = producer.list_topics(self._topic, self._connect_timeout_s).topics[self._topic]
         except KafkaException as ex:
+            # For why, if it was said while we waited.
+            producer.poll(0)
             raise self._translated(producer, reason(ex)) from ex
+        self._heard.refusal = None
         leaderless = [number for number, partition in topic.partitions.items() if partition.leader < 0]
         if topic.error is not None or not topic.partitions or leaderless:
             raise LogUnavailable(f"{self.log}: {topic.error or f'no leader for partitions {leaderless}'}")
@@ -148,7 +155,7 @@ class LibrdkafkaPublisher:
         timeout_ms = int(self._timeout_s * 1000)
         return Producer(
             {
-                **common(self._brokers),
+                **common(self._brokers, self._security, self._heard),
                 "acks": "all",
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
@@ -203,6 +210,7 @@ class LibrdkafkaPublisher:
     def _position(self, producer: Producer, sent: _Sent) -> Position:
         if sent.offset >= 0:
             self._failing_since = None
+            self._heard.refusal = None
             self._proven = producer
             return Position(self.log, sent.partition, sent.offset)
         raise self._translated(producer, sent.error)
@@ -212,7 +220,7 @@ class LibrdkafkaPublisher:
         if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             return RecordTooLarge(error.str())
         self._failed(producer, error)
-        return LogUnavailable(f"{self.log}: {error or 'not acknowledged in time'}")
+        return LogUnavailable(f"{self.log}: {self._heard.refusal or error or 'not acknowledged in time'}")
 
     def _failed(self, producer: Producer, error: KafkaError | None) -> None:
         """Note a failure of ``producer``; replace it when it has given up, or has only failed for a while."""
@@ -230,7 +238,12 @@ class LibrdkafkaPublisher:
             if self._producer is not producer:
                 return
             self._failing_since = None
-            self._producer = self._connect()
+            try:
+                self._producer = self._connect()
+            except KafkaException as ex:
+                # The certificates are read anew, and may be in the middle of being changed.
+                logger.warning("%s: the producer stays: %s", self.log, reason(ex))
+                return
         # Ending the old one's threads may take a moment, and we are late already.
         threading.Thread(target=_close, args=(producer, 0.0), name="log-replaced", daemon=True).start()
 

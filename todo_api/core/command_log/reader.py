@@ -5,6 +5,7 @@ from typing import Final, NamedTuple, Protocol
 
 from todo_api.core.command_log import Message
 from todo_api.core.command_log.connect import Kind
+from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity
 
 # Every wait for a server.
 TIMEOUT_S: Final = 5.0
@@ -40,13 +41,19 @@ class LogReader(Protocol):
 
 
 def make_reader(
-    kind: Kind, *, brokers: Sequence[str], topic: str, partitions: int, redis_url: str
+    kind: Kind,
+    *,
+    brokers: Sequence[str],
+    topic: str,
+    partitions: int,
+    redis_url: str,
+    security: KafkaSecurity = IN_THE_CLEAR,
 ) -> LogReader:
     """Return a reader of ``topic``. On Kafka the broker says how many partitions there are."""
     if kind == "kafka":
         from todo_api.core.command_log.kafka_reader import KafkaReader
 
-        return KafkaReader(brokers, topic)
+        return KafkaReader(brokers, topic, security)
     from todo_api.core.command_log.streams_reader import StreamsReader
 
     return StreamsReader(redis_url, topic, partitions)

@@ -14,6 +14,7 @@ from todo_api.core.command_log.connect import (
     dead_letters_topic,
 )
 from todo_api.core.command_log.kafka_client import CLIENT_ID, network_client
+from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity, Refused
 from todo_api.core.errors import LogUnavailable, TodoError
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
@@ -45,6 +46,7 @@ def ensure_topics(
     *,
     replication_factor: int = -1,
     timeout_s: float = 30.0,
+    security: KafkaSecurity = IN_THE_CLEAR,
 ) -> list[Topic]:
     """Make the topic of the commands and that of the dead letters unless they are there. Two at once are safe.
 
@@ -60,7 +62,7 @@ def ensure_topics(
             {"retention.ms": DEAD_LETTERS_RETENTION_MS, "max.message.bytes": DEAD_LETTER_MAX_BYTES},
         ),
     ]
-    admin = connect_admin(brokers, timeout_s)
+    admin = connect_admin(brokers, timeout_s, security)
     try:
         return [
             _ensure(admin, name, count, configs, replication_factor, deadline)
@@ -72,12 +74,13 @@ def ensure_topics(
         admin.close()
 
 
-def addresses(brokers: Sequence[str], timeout_s: float) -> list[str]:
+def addresses(brokers: Sequence[str], timeout_s: float, security: KafkaSecurity = IN_THE_CLEAR) -> list[str]:
     """Return the addresses to which the cluster sends its clients, ``host:port`` each, one a broker.
 
-    Reachable or not: that is the caller's to find out. Raises LogUnavailable when none of ``brokers`` answers.
+    Reachable or not: that is the caller's to find out. Raises LogUnavailable when none of ``brokers`` answers,
+    Refused when they do not let us in.
     """
-    admin = connect_admin(brokers, timeout_s)
+    admin = connect_admin(brokers, timeout_s, security)
     try:
         # The public call asks again, at one of these addresses.
         found = admin._manager.cluster.brokers()
@@ -86,9 +89,11 @@ def addresses(brokers: Sequence[str], timeout_s: float) -> list[str]:
         admin.close()
 
 
-def partition_counts(brokers: Sequence[str], topics: Sequence[str], timeout_s: float) -> dict[str, int]:
+def partition_counts(
+    brokers: Sequence[str], topics: Sequence[str], timeout_s: float, security: KafkaSecurity = IN_THE_CLEAR
+) -> dict[str, int]:
     """Return how many partitions each topic has, 0 for one that does not exist. Raises LogUnavailable."""
-    admin = connect_admin(brokers, timeout_s)
+    admin = connect_admin(brokers, timeout_s, security)
     try:
         return {topic: _partitions_of(admin, topic) for topic in topics}
     except KafkaError as ex:
@@ -97,12 +102,15 @@ def partition_counts(brokers: Sequence[str], topics: Sequence[str], timeout_s: f
         admin.close()
 
 
-def connect_admin(brokers: Sequence[str], timeout_s: float) -> Any:
-    """Return an administrator that has met a broker. Close it. Raises LogUnavailable after ``timeout_s``."""
+def connect_admin(brokers: Sequence[str], timeout_s: float, security: KafkaSecurity = IN_THE_CLEAR) -> Any:
+    """Return an administrator that has met a broker. Close it.
+
+    Raises LogUnavailable after ``timeout_s``, Refused when it is because no broker lets us in.
+    """
     clients: list[Any] = []
 
     def client(**configs: Any) -> Any:
-        clients.append(network_client(**configs))
+        clients.append(network_client(security, **configs))
         return clients[0]
 
     try:
@@ -117,6 +125,9 @@ def connect_admin(brokers: Sequence[str], timeout_s: float) -> Any:
         # The constructor waits for a broker and leaves its thread running when there is none.
         clients[0].close()
         clients[0]._net.stop()
+        refusal = clients[0]._manager.refusal
+        if refusal is not None:
+            raise Refused(",".join(brokers), refusal) from ex
         raise LogUnavailable(f"no Kafka broker answers at {','.join(brokers)}: {ex}") from ex
 
 
