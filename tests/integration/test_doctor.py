@@ -312,6 +312,7 @@ def secured(on_kafka, kafka):
 def test_a_deployment_with_users_and_certificates_that_is_well_has_no_problem(secured):
     said = secured(exit_code=0)
     assert f"{secured.env['KAFKA_TODO_TOPIC']} has 2 partition(s)" in said
+    assert "0 command(s) wait" in said
     assert KAFKA_PASSWORD not in said
 
 

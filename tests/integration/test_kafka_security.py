@@ -2,6 +2,8 @@
 
 import logging
 import socket
+import subprocess
+import sys
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from uuid import uuid4
@@ -12,10 +14,16 @@ from click.testing import CliRunner
 from scripts.cli import main
 from scripts.stack.server import wait_until
 from tests.support.certificates import Authority
-from tests.support.deployment import Deployment
+from tests.support.commands import create
+from tests.support.deployment import INHERITED, Deployment
 from tests.support.secured_kafka import PLAIN_PASSWORD, PLAIN_USER
 from todo_api.core.command_log import Record
-from todo_api.core.command_log.connect import make_consumer, make_dead_letter_publisher, make_publisher
+from todo_api.core.command_log.connect import (
+    make_consumer,
+    make_dead_letter_publisher,
+    make_publisher,
+    make_relayed_publisher,
+)
 from todo_api.core.command_log.kafka_security import KafkaSecurity, Refused
 from todo_api.core.command_log.librdkafka_publisher import LibrdkafkaPublisher
 from todo_api.core.command_log.reader import make_reader
@@ -153,6 +161,14 @@ def why_not(call):
     return said[-1]
 
 
+def goes(call):
+    """Return what the call returns, or None while the log is unavailable."""
+    try:
+        return call()
+    except LogUnavailable:
+        return None
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_what_is_published_is_consumed(way, client):
     with way.publisher(client) as publisher, way.consumer(client) as consumer:
@@ -261,12 +277,6 @@ def test_a_user_that_is_made_later_is_let_in(kafka, scram, client):
         assert "credentials" in why_not(lambda: consumer.poll(10, 0.2))
         kafka.make_user(late.security.username, late.security.password)
 
-        def goes(call):
-            try:
-                return call()
-            except LogUnavailable:
-                return None
-
         wait_until(lambda: goes(lambda: publisher.publish(RECORD)), 30.0, "published")
         wait_until(
             lambda: goes(lambda: consumer.poll(10, 0.2) or consumer.assignment()), 30.0, "in the group"
@@ -297,7 +307,41 @@ def test_the_service_starts_kept_out_and_works_once_it_is_let_in(
         kafka.make_user(late.security.username, late.security.password)
         wait_until(lambda: written() == 202, 30.0, "accepted")
         wait_until(lambda: [todo["title"] for todo in running.client.get("/todos").json()], 30.0, "applied")
+        check_dead_letters(late, client, env)
         assert late.security.password not in running.output
+
+
+def check_dead_letters(way, client, env):
+    """The worker writes one, and the tool lists it and puts it back, which makes it one again."""
+    command = create()
+    with way.publisher(client) as publisher:
+        publisher.publish(Record(command.key, command.encode().replace(b'"v":1', b'"v":99')))
+
+    def todo(*arguments):
+        return CliRunner().invoke(main, ["dlq", *arguments], env=env)
+
+    wait_until(lambda: "unknown version 99" in todo("list", "--json").output, 30.0, "a dead letter")
+    replayed = todo("replay", "0")
+    assert (replayed.exit_code, "dead letter again" in replayed.output) == (1, True), replayed.output
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_relay_logs_in_for_all_processes(scram, client, tmp_path):
+    path = tmp_path / "relay.sock"
+    env = INHERITED | scram.env | {"PUBLISHER_SOCKET": str(path), "KAFKA_CLIENT": client}
+    publisher = make_relayed_publisher("kafka", topic=scram.topic, socket=path)
+    publisher.start()
+    with (tmp_path / "relay.out").open("wb") as output:
+        relay = subprocess.Popen(
+            [sys.executable, "-m", "todo_api.relay"], cwd=tmp_path, env=env, stdout=output, stderr=output
+        )
+    try:
+        wait_until(lambda: goes(lambda: publisher.publish(RECORD)), 30.0, "published")
+    finally:
+        publisher.close(1.0)
+        relay.terminate()
+        assert relay.wait(20.0) == 0
+    assert PASSWORD not in (tmp_path / "relay.out").read_text()
 
 
 def test_certificates_that_become_unusable_are_waited_out(kafka, mutual, tmp_path):
@@ -310,13 +354,7 @@ def test_certificates_that_become_unusable_are_waited_out(kafka, mutual, tmp_pat
             publisher.publish(RECORD)
         ours.write_bytes(good.cert.read_bytes())
 
-        def published():
-            try:
-                return publisher.publish(RECORD)
-            except LogUnavailable:
-                return None
-
-        wait_until(published, 30.0, "published")
+        wait_until(lambda: goes(lambda: publisher.publish(RECORD)), 30.0, "published")
 
 
 def test_a_handshake_that_is_never_answered_is_given_up(mutual):
