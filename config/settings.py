@@ -293,6 +293,12 @@ class Settings:
         "Port on which the relay answers Prometheus, at `/metrics`",
         _integer(1, 65535),
     )
+    server_timing: str = _setting(
+        "SERVER_TIMING",
+        "`on`: answers tell how long they took, in `Server-Timing`; a write costs more then",
+        _one_of("off", "on"),
+        "off",
+    )
     otel_exporter_otlp_endpoint: str | None = _setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OpenTelemetry collector that gets spans, OTLP over HTTP; needs the extra `otel`",

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -59,6 +59,7 @@ from todo_api.reports import (
 from todo_api.request_body import UnreadBody
 from todo_api.request_ids import RequestIdHeader
 from todo_api.request_trace import RequestTrace
+from todo_api.server_timing import ServerTiming, timed
 from todo_api.service import Part, Service
 from todo_api.shortcut import Shortcut
 from todo_api.telemetry import Telemetry
@@ -89,6 +90,7 @@ class Collaborators:
     telemetry: Telemetry
     tracing: Tracing
     new_todo_id: Callable[[], UUID] = uuid7
+    has_server_timing: bool = False
 
 
 def create_app(
@@ -99,6 +101,8 @@ def create_app(
     With an admin port it does not tell what ``create_admin_app`` tells there.
     """
     app = _new_app(collaborators)
+    if collaborators.has_server_timing:
+        collaborators = _timed(collaborators)
     intake = _intake(collaborators)
     verifier = collaborators.verifier
     if_applied = IfApplied(verifier, collaborators.operation_ids)
@@ -148,6 +152,8 @@ def create_admin_app(collaborators: Collaborators) -> falcon.App[Request, Respon
 
 def _new_app(collaborators: Collaborators) -> falcon.App[Request, Response]:
     app: falcon.App[Request, Response] = falcon.App()
+    if collaborators.has_server_timing:
+        app.add_middleware(ServerTiming())
     # The first sees all of a request: it is asked first before the others and last after them.
     for middleware in (
         collaborators.telemetry,
@@ -209,10 +215,11 @@ def build(settings: Settings) -> Service:
         telemetry=telemetry,
         tracing=tracing,
         new_todo_id=_new_todo_id(settings),
+        has_server_timing=settings.server_timing == "on",
     )
     has_admin_port = settings.admin_port is not None
     app: WSGIApplication = create_app(collaborators, has_admin_port=has_admin_port)
-    if not tracing.is_on:
+    if not tracing.is_on and not collaborators.has_server_timing:
         app = WritePath(
             app,
             verifier=collaborators.verifier,
@@ -257,6 +264,16 @@ def build(settings: Settings) -> Service:
         telemetry.join,
         None if admin is None else admin.listen_on,
         shortcut,
+    )
+
+
+def _timed(collaborators: Collaborators) -> Collaborators:
+    return replace(
+        collaborators,
+        pages=timed("pages", collaborators.pages, "get"),
+        todos=timed("db", collaborators.todos, "read_todo", "state_with"),
+        fates=timed("db", collaborators.fates, "read_fate"),
+        publisher=timed("log", collaborators.publisher, "publish", "publish_many"),
     )
 
 

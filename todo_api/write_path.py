@@ -37,7 +37,7 @@ _CONTENT_TYPE: Final = ("content-type", "application/json")
 
 
 class WritePath:
-    """A WSGI layer. Not for a process that traces: it makes no spans."""
+    """A WSGI layer. Not for a process that traces or tells how long parts took: it does neither."""
 
     def __init__(
         self,
