@@ -16,7 +16,12 @@ _FAMOUS_PASSWORDS: Final = frozenset(
 
 def check_secrets(settings: Settings, folder: Path) -> Iterator[Checked]:
     """Check what the settings hold, and ``.env`` in ``folder``. Shows no secret."""
-    found = [*_token_secrets(settings), *_passwords(settings), *_dotenv(folder / ".env")]
+    found = [
+        *_token_secrets(settings),
+        *_passwords(settings),
+        *_kafka_password(settings),
+        *_dotenv(folder / ".env"),
+    ]
     yield from found
     if not found:
         yield ok("secrets", "the token secret and the passwords are not weak ones")
@@ -48,6 +53,26 @@ def _passwords(settings: Settings) -> Iterator[Checked]:
                 f"the password in {name} is {'missing' if not password else 'one that everybody tries first'}",
                 f"Give the user a random password (`openssl rand -hex 24`) and put it into {name}.",
             )
+
+
+def _kafka_password(settings: Settings) -> Iterator[Checked]:
+    password = settings.kafka_sasl_password
+    if password is None or all(
+        is_local(broker.rpartition(":")[0].strip("[]")) for broker in settings.kafka_brokers
+    ):
+        return
+    if password.lower() in _FAMOUS_PASSWORDS:
+        yield problem(
+            "secrets",
+            "KAFKA_SASL_PASSWORD is one that everybody tries first",
+            "Give the user a random password (`openssl rand -hex 24`) and put it into KAFKA_SASL_PASSWORD.",
+        )
+    if settings.kafka_security_protocol == "SASL_PLAINTEXT" and settings.kafka_sasl_mechanism == "PLAIN":
+        yield problem(
+            "secrets",
+            "KAFKA_SASL_PASSWORD is sent in the clear: whoever is on the way to the brokers can read it",
+            "Use a listener with TLS and KAFKA_SECURITY_PROTOCOL SASL_SSL, or a mechanism of SCRAM.",
+        )
 
 
 def _dotenv(path: Path) -> Iterator[Checked]:

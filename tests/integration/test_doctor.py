@@ -251,6 +251,27 @@ def test_keys_that_are_fetched_in_the_clear_are_named(doctor):
     doctor(exit_code=0, JWT_JWKS_URL="https://keys.invalid/jwks", **keys)
 
 
+def test_a_password_of_kafka_that_others_try_or_read_is_named(doctor, tmp_path):
+    user = {
+        "KAFKA_BROKERS": "kafka.invalid:9092",
+        "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "KAFKA_SASL_MECHANISM": "PLAIN",
+        "KAFKA_SASL_USERNAME": "todo",
+        "KAFKA_SASL_PASSWORD": "Secret",
+    }
+
+    def said(**changed):
+        settings = load_settings("tool", doctor.env | user | changed)
+        return " ".join(check.text for check in check_secrets(settings, tmp_path) if check.state == "problem")
+
+    assert "KAFKA_SASL_PASSWORD is one that everybody tries first" in said()
+    assert "KAFKA_SASL_PASSWORD is sent in the clear" in said()
+    assert "in the clear" not in said(KAFKA_SASL_MECHANISM="SCRAM-SHA-512")
+    assert "in the clear" not in said(KAFKA_SECURITY_PROTOCOL="SASL_SSL")
+    assert said(KAFKA_SASL_PASSWORD="5c1f0e", KAFKA_SECURITY_PROTOCOL="SASL_SSL") == ""
+    assert said(KAFKA_BROKERS="[::1]:9092,127.0.0.1:9092") == ""
+
+
 @pytest.mark.kafka
 def test_a_deployment_on_kafka_that_is_well_has_no_problem(on_kafka):
     said = on_kafka(exit_code=0)

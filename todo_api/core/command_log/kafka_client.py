@@ -44,7 +44,7 @@ class ConnectionManager(KafkaConnectionManager):  # type: ignore[misc]  # The li
         configs |= {
             "security_protocol": security.protocol,
             "sasl_mechanism": security.mechanism,
-            "sasl_plain_username": security.username,
+            "sasl_plain_username": _spelled(security),
             "sasl_plain_password": security.password,
             "socket_connection_setup_timeout_ms": _CONNECT_TIMEOUT_MS,
             "socket_connection_setup_timeout_max_ms": _CONNECT_TIMEOUT_MS * 2,
@@ -77,6 +77,14 @@ class ConnectionManager(KafkaConnectionManager):  # type: ignore[misc]  # The li
         # A broker that refuses us hangs up at once, and its reason may be lost: then the one it gave before stands.
         if refusal is not None or failure is None or conn.parser is None:
             self._refusal = refusal
+
+
+def _spelled(security: KafkaSecurity) -> str | None:
+    """Return the user's name as SCRAM wants it (RFC 5802), which the library leaves to us."""
+    name = security.username
+    if name is None or security.mechanism == "PLAIN":
+        return name
+    return name.replace("=", "=3D").replace(",", "=2C")
 
 
 def _refusal(failure: BaseException | None) -> Refusal | None:
