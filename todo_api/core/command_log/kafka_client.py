@@ -100,7 +100,7 @@ def _refusal(failure: BaseException | None) -> Refusal | None:
     if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
         return Refusal("own certificate", str(cause))
     if isinstance(failure.__context__, OSError):
-        return Refusal("tls", str(cause))
+        return Refusal("tls", str(failure))
     return None
 
 
