@@ -234,7 +234,7 @@ def test_a_collector_that_does_not_answer_holds_up_no_process_that_stops():
         tracing.stop(0.1)
         # An export waits for 5 s.
         assert time.monotonic() - began < 4.0
-        collector.handle_request()
         (stopping,) = [thread for thread in threading.enumerate() if thread.name == "spans-stopping"]
+        collector.handle_request()
         stopping.join(10.0)
     assert len(collector.received) == 1  # type: ignore[attr-defined]
