@@ -9,14 +9,14 @@
 /* Whose greenlet runs; NULL in the loop itself, and while a request runs without a greenlet (GET). */
 static ClientObject *running = NULL;
 
-/* A greenlet costs 8 us to make and to end, so those that have answered are kept, for as many requests as wait at one
- * time in this process, and at most these. */
+/* Making and ending one is left out: greenlets that have answered are kept, as many as waited at one time, and at most
+ * these. */
 #define IDLE_GREENLETS_MAX 256
 static PyObject *idle_greenlets[IDLE_GREENLETS_MAX];
 static int idle_greenlets_size = 0;
 static PyObject *serve_requests_func = NULL;
 
-/* Not borrowed: what greenlet_getcurrent and greenlet_getparent return is the caller's to release. */
+/* Hazard here and below: what greenlet_getcurrent and greenlet_getparent return is the caller's to release. */
 static int is_running(void) {
   PyObject *current;
   int is_it;

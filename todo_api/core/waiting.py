@@ -122,8 +122,8 @@ class Wait:
 class _Wakes:
     """Those to be woken in the loop; one pipe for the whole process."""
 
-    # PERF: with a pipe for each wait, which the loop had to watch and to forget again, a write waited at the cost of
-    # 250 us of CPU; so, of 149.
+    # PERF: with a pipe for each wait, which the loop had to watch and to forget again, a write cost 250 us of CPU, and
+    # in a first version of this 149 (docs/adr/0021).
 
     def __init__(self) -> None:
         self._waits: deque[Wait] = deque()
