@@ -232,7 +232,9 @@ class PageTable:
                     self._fetching_s += time.monotonic() - began
             with self._lock:
                 self._misses += 1
-                return self._keep(_new_enough(page, at_least))
+                kept = self._keep(_new_enough(page, at_least))
+                self._entries[key].used_at = time.monotonic()
+                return kept
 
     def _keep(self, page: Page) -> Page:
         """Put the page into the table unless a newer one is there; return the one that is there then."""
@@ -246,8 +248,8 @@ class PageTable:
         elif entry.page.epoch == page.epoch and entry.page.generation > page.generation:
             return entry.page
         else:
+            # No use of the page: while writes never end it would be refreshed for ever, for nobody.
             entry.show(page)
-            entry.used_at = now
         return page
 
     def _make_room(self, size_bytes: int) -> None:

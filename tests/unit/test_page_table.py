@@ -104,6 +104,21 @@ def test_a_page_that_another_process_is_building_is_looked_for_more_often_than_t
     assert todos.busy_looks == 0
 
 
+def test_a_page_that_nobody_asks_for_is_not_refreshed_for_ever_while_the_state_moves() -> None:
+    todos = Todos()
+
+    def is_gone() -> bool:
+        todos.generation += 1
+        table.get(SMALL)
+        return table.figures().pages == 1
+
+    with watched(todos) as table:
+        table.get(LARGE)
+        wait_until(is_gone, 30, "the page that nobody asked for is dropped")
+    assert LARGE in todos.refreshed
+    assert todos.forgotten == [LARGE]
+
+
 def test_what_is_kept_for_a_page_goes_with_it() -> None:
     todos = Todos()
     with watched(todos, pages_max=2) as table:
