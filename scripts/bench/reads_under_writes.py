@@ -1,8 +1,11 @@
 """How much of their idle speed reads keep while commands are applied."""
 
+import statistics
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, Self
 
@@ -18,8 +21,10 @@ from todo_api.core.command_log.kafka_security import KafkaSecurity
 
 APPLIED_PER_S: Final = 1_000
 _CHUNK: Final = 50
+# A machine's speed may change by half within seconds: what is compared is measured a second apart.
+_SLICE_S: Final = 1
 # The first batches reach the pages, and the pages their rhythm of refreshing.
-_LEAD_S: Final = 1.0
+_LEAD_S: Final = 0.5
 _SETTLE_TIMEOUT_S: Final = 30.0
 _PUBLISH_TIMEOUT_S: Final = 10.0
 
@@ -38,39 +43,48 @@ class Round:
 
 
 def measure_round(settings: Settings, generator: Generator, plan: Plan) -> Round:
-    """Run the plan without writes, then while 1,000 commands a second go into the log.
+    """Run the plan without writes, and while 1,000 commands a second go into the log: a second of each in turn.
 
     The commands do not pass the API: the question is what applying them and refreshing the pages costs the reads.
     Raises Refused when a figure would mean nothing.
     """
     assert settings.database_url is not None
-    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+    piece = replace(plan, duration_s=_SLICE_S)
+    idle: list[float] = []
+    busy: list[float] = []
+    applied_per_s: list[float] = []
+    with psycopg.connect(settings.database_url, autocommit=True) as connection, _Writer(settings) as writer:
 
         def applied() -> int:
             row = connection.execute("select coalesce(sum(next_offset), 0)::bigint from applied").fetchone()
             assert row is not None
             return int(row[0])
 
-        idle = generator.load(plan)
-        check_load(idle, f"{plan.url} without writes")
         start = applied()
-        with _Writer(settings) as writer:
-            time.sleep(_LEAD_S)
-            before, began = applied(), time.monotonic()
-            busy = generator.load(plan)
-            applied_per_s = (applied() - before) / (time.monotonic() - began)
-        check_load(busy, f"{plan.url} under writes")
-        # The next idle run must not be one of catching up.
-        wait_until(
-            lambda: applied() >= start + writer.published,
-            _SETTLE_TIMEOUT_S,
-            "all that was written is applied",
-        )
-    return Round(idle.requests_per_s, busy.requests_per_s, applied_per_s)
+        for _ in range(plan.duration_s):
+            idle.append(_requests_per_s(generator, piece, "without writes"))
+            with writer.writing():
+                time.sleep(_LEAD_S)
+                before, began = applied(), time.monotonic()
+                busy.append(_requests_per_s(generator, piece, "under writes"))
+                applied_per_s.append((applied() - before) / (time.monotonic() - began))
+            # The next idle second must not be one of catching up.
+            wait_until(
+                lambda: applied() >= start + writer.published,
+                _SETTLE_TIMEOUT_S,
+                "all that was written is applied",
+            )
+    return Round(*(statistics.fmean(figures) for figures in (idle, busy, applied_per_s)))
+
+
+def _requests_per_s(generator: Generator, plan: Plan, how: str) -> float:
+    load = generator.load(plan)
+    check_load(load, f"{plan.url} {how}")
+    return load.requests_per_s
 
 
 class _Writer:
-    """Appends 1,000 commands a second to the log, from a thread, until it is left."""
+    """Appends 1,000 commands a second to the log, from a thread, while ``writing``."""
 
     def __init__(self, settings: Settings) -> None:
         self.published = 0
@@ -83,27 +97,34 @@ class _Writer:
             security=KafkaSecurity(**settings.kafka_security),
             timeout_s=_PUBLISH_TIMEOUT_S,
         )
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._commands = mixture(APPLIED_PER_S * 3600)
         self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
         self._publisher.start()
-        self._thread.start()
         return self
 
-    def __exit__(self, kind: object, _ex: object, _traceback: object) -> None:
-        self._stop.set()
-        self._thread.join(_PUBLISH_TIMEOUT_S + 1)
+    def __exit__(self, *_: object) -> None:
         self._publisher.close(5.0)
-        if self._failure is not None and kind is None:
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write while the body runs. Raises Refused when the log took less."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._run, args=(stop,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(_PUBLISH_TIMEOUT_S + 1)
+        if self._failure is not None:
             raise Refused(f"The log took no more commands: {self._failure}.") from self._failure
 
-    def _run(self) -> None:
-        commands = mixture(APPLIED_PER_S * 3600)
-        began = time.monotonic()
-        while not self._stop.wait(max(0.0, began + self.published / APPLIED_PER_S - time.monotonic())):
-            chunk = [Record(command.key, command.encode()) for command in islice(commands, _CHUNK)]
+    def _run(self, stop: threading.Event) -> None:
+        began, already = time.monotonic(), self.published
+        while not stop.wait(max(0.0, began + (self.published - already) / APPLIED_PER_S - time.monotonic())):
+            chunk = [Record(command.key, command.encode()) for command in islice(self._commands, _CHUNK)]
             for result in self._publisher.publish_many(chunk):
                 if isinstance(result, Exception):
                     self._failure = result
