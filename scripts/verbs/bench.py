@@ -269,7 +269,7 @@ def freshness(processes: int, seconds: int, rounds: int, kafka: bool, markdown: 
     click.echo(
         f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; Python {platform.python_version()}, commands in "
         f"{'Kafka' if kafka else 'Valkey Streams'}; API processes: {processes}.\n"
-        f"Writing and watching took {watching:.2f} cores for {seconds} s. Loads: a second without writes and a second with "
+        f"Writing and watching took {watching:.2f} cores for {seconds} s. Loads: a second without writes and one with "
         f"them in turn, {seconds} s each; medians of {rounds} rounds (smallest-largest), {CONNECTIONS} connections."
     )
 

@@ -131,6 +131,17 @@ def test_a_tombstone_and_a_message_without_a_key_come_through(consumer, producer
     assert messages == [Message(0, 0, b"key", None), Message(0, 1, None, b"value")]
 
 
+def test_what_was_written_after_a_poll_comes_with_the_next_one_and_all_of_it(consumer, producer, topic):
+    reader = consumer()
+    wait_until(lambda: _shares(reader) == [EVERY], 30.0, "the partitions")
+    for values in ([b"0"], [b"%d" % number for number in range(1, 10)]):
+        for value in values:
+            producer.send(topic, value=value, partition=0).get(10)
+        # Fetched ahead, the first of them would come alone.
+        messages = reader.poll(1_000, 10.0)
+        assert [message.value for message in messages[0]] == values
+
+
 def test_a_header_with_a_name_that_is_not_text_keeps_nothing_from_being_read(consumer, producer, topic):
     class NotText(str):
         def encode(self, *_):

@@ -12,6 +12,7 @@ from kafka.structs import OffsetAndMetadata
 
 from todo_api.core.command_log import Message
 from todo_api.core.command_log.kafka_client import COMMON, network_client
+from todo_api.core.command_log.kafka_fetch_ahead import fetch_ahead_from_a_backlog_only, has_more
 from todo_api.core.command_log.kafka_security import IN_THE_CLEAR, KafkaSecurity
 from todo_api.core.errors import LogUnavailable
 
@@ -76,6 +77,10 @@ class KafkaLogConsumer:
                 if messages:
                     break
                 raise self._unavailable(ex) from ex
+            if not batches:
+                if messages or time.monotonic() >= deadline:
+                    break
+                continue
             for partition, records in batches.items():
                 wanted -= len(records)
                 if partition.partition in self._paused:
@@ -83,7 +88,7 @@ class KafkaLogConsumer:
                     consumer.pause(partition)
                     continue
                 messages.setdefault(partition.partition, []).extend(map(message_of, records))
-            if not batches and (messages or time.monotonic() >= deadline):
+            if not has_more(consumer, batches):
                 break
         if not messages:
             if self._client._manager.refusal is not None:
@@ -207,6 +212,7 @@ class KafkaLogConsumer:
                 # A topic that is made after us is seen within this time.
                 metadata_max_age_ms=10_000,
             )
+            fetch_ahead_from_a_backlog_only(self._opened)
             self._opened.subscribe([self._topic])
         return self._opened
 
