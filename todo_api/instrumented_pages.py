@@ -6,7 +6,7 @@ from typing import Final
 from todo_api import api_metrics as metrics
 from todo_api.core.store import State
 from todo_api.page_table import Fetches
-from todo_api.pages import Page, PageKey, Pages
+from todo_api.pages import Page, PageKey, Pages, Refresh
 from todo_api.telemetry import Telemetry
 
 # Values of the label of PAGE_FETCH_SECONDS.
@@ -42,13 +42,13 @@ class InstrumentedSource:
         finally:
             self._took(_MISS, began)
 
-    def refresh(self, key: PageKey, wanted: State) -> Page | None:
+    def refresh(self, key: PageKey, wanted: State, held: State) -> Refresh:
         began = time.perf_counter()
-        page = self._source.refresh(key, wanted)
-        # None: another process builds it, and it is looked for again in a moment.
-        if page is not None:
+        refresh = self._source.refresh(key, wanted, held)
+        # None: there is no newer one yet, and it is looked for again in a moment.
+        if refresh.page is not None:
             self._took(_REFRESH, began)
-        return page
+        return refresh
 
     def build(self, key: PageKey) -> Page:
         began = time.perf_counter()

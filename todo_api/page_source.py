@@ -8,17 +8,24 @@ from typing import Final
 
 from isal import isal_zlib
 
-from todo_api.core.cache import CachedPage, PageCache
+from todo_api.core.cache import CachedPage, PageCache, Turn
 from todo_api.core.errors import CacheUnavailable
 from todo_api.core.store import Cursor, ListRows, PageRows, ReadStore, State
 from todo_api.cursors import CursorSigner
-from todo_api.pages import Page, PageKey
+from todo_api.pages import Page, PageKey, Refresh
 
 # Longer than a fill of LIST_MAX rows takes; a filler that died holds the others up no longer than this.
 _FILL_LOCK_MS: Final = 1_000
 # A request waits this long for another process to fill before it fills itself.
 _PATIENCE_S: Final = 0.3
 _LOOK_AGAIN_S: Final = 0.01
+# How soon it is looked for another process that may begin to build a page when this one shall not.
+_LOOK_AROUND_S: Final = 0.025
+# Refreshing one page takes a process at most a tenth of a core, and is under way in the fleet at most half of the time,
+# ten times a second at most: see docs/adr/0018-what-a-refresh-may-take.md.
+_CPU_SHARE: Final = 10
+_TIME_SHARE: Final = 2
+REFRESH_EVERY_S: Final = 0.1
 # 31: a gzip header, whose time stamp isal leaves 0, so that every process makes the same bytes.
 # PERF: a list of 10,000 todos (2.4 MB) takes 2.5 ms and becomes 323 kB; zlib level 1 takes 12.7 ms and makes 379 kB,
 # zlib-ng level 3 takes 11.3 ms and makes 329 kB.
@@ -37,6 +44,8 @@ class PageSource:
         self._list_max = list_max
         # Of the last refresh of the whole list. 4 MB for 10,000 todos, as long as the list is in use.
         self._list: ListRows | None = None
+        # When this process may build a page again for its refresh.
+        self._may_build_at: dict[PageKey, float] = {}
 
     def fetch(self, key: PageKey, wanted: State | None) -> Page:
         """Return the page at ``wanted`` or newer (None: as it is now).
@@ -45,58 +54,78 @@ class PageSource:
         """
         deadline = time.monotonic() + _PATIENCE_S
         while wanted is not None and time.monotonic() < deadline:
-            page, someone_fills = self._try(key, wanted, self.build)
-            if page is not None:
-                return page
-            if not someone_fills:
+            # Nothing older than wanted, and no waiting while the page rests: a request is answered with what is true.
+            turn = self._take_turn(key, wanted, held=wanted.generation - 1, may_fill=True, may_rest=False)
+            if turn is None:
                 break
+            if turn.token is not None:
+                return self._fill(key, turn.token, self.build)[0]
+            if turn.page is not None:
+                return _unpacked(key, wanted.epoch, turn.page)
             time.sleep(_LOOK_AGAIN_S)
         return self.build(key)
 
-    def refresh(self, key: PageKey, wanted: State) -> Page | None:
-        """Return the page at ``wanted`` or newer, or None while another process is building it.
+    def refresh(self, key: PageKey, wanted: State, held: State) -> Refresh:
+        """Return a page that is newer than the one held, and may be older than ``wanted`` if it was built just now.
 
-        Blocks at most about 2 s. Raises StoreUnavailable.
+        Blocks at most about 2 s. Raises StoreUnavailable. Rationed: see the constants above.
         """
-        page, someone_fills = self._try(key, wanted, self._rebuild)
-        if page is not None or someone_fills:
-            return page
-        return self._rebuild(key)
+        began, cpu_began = time.monotonic(), time.thread_time()
+        own_rest_s = self._may_build_at.get(key, 0.0) - began
+        held_generation = held.generation if held.epoch == wanted.epoch else -1
+        turn = self._take_turn(key, wanted, held=held_generation, may_fill=own_rest_s <= 0, may_rest=True)
+        page, again_s = None, own_rest_s
+        if turn is None:
+            if own_rest_s <= 0:
+                page = self._rebuild(key)
+                again_s = _rest_s(began)
+        elif turn.token is not None:
+            page, again_s = self._fill(key, turn.token, self._rebuild, rests=True)
+        else:
+            if turn.page is not None:
+                page = _unpacked(key, wanted.epoch, turn.page)
+            again_s = (
+                _LOOK_AGAIN_S if turn.is_filling else turn.rest_s or min(max(own_rest_s, 0.0), _LOOK_AROUND_S)
+            )
+        cost_s = _CPU_SHARE * (time.thread_time() - cpu_began)
+        self._may_build_at[key] = began + max(own_rest_s, 0.0) + cost_s
+        return Refresh(page, again_s)
 
     def forget(self, key: PageKey) -> None:
         """Give back what is kept for refreshing the page."""
+        self._may_build_at.pop(key, None)
         if key == _WHOLE_LIST:
             self._list = None
 
-    def _try(self, key: PageKey, wanted: State, build: Callable[[PageKey], Page]) -> tuple[Page | None, bool]:
-        """Return the page from Redis or, as the one filler, from PostgreSQL; and whether another one is filling.
-
-        (None, False): Redis is away or not for this page, each process fills for itself.
-        """
+    def _take_turn(
+        self, key: PageKey, wanted: State, *, held: int, may_fill: bool, may_rest: bool
+    ) -> Turn | None:
+        """Return None when each process builds the page for itself: Redis is away or not for this page."""
         if key.after:
             # Whoever walks through a long list would leave 300 s of pages in Redis that nobody asks for again.
-            return None, False
-        name = f"{key.limit or 'all'}:{key.filters}"
+            return None
         try:
-            cached = self._cache.read_page(name, wanted)
-            if cached is not None:
-                # PERF: 2 MB are inflated in 1.6 ms, without the GIL; written and read again they would take 7 ms.
-                body = isal_zlib.decompress(cached.gzip_body, _GZIP_WINDOW_BITS)
-                return _page(key, wanted.epoch, body, cached), False
-            token = self._cache.try_lock(name, _FILL_LOCK_MS)
-            if token is None:
-                return None, True
+            return self._cache.take_turn(
+                _name(key), wanted, held=held, life_ms=_FILL_LOCK_MS, may_fill=may_fill, may_rest=may_rest
+            )
         except CacheUnavailable:
-            return None, False
+            return None
+
+    def _fill(
+        self, key: PageKey, token: str, build: Callable[[PageKey], Page], *, rests: bool = False
+    ) -> tuple[Page, float]:
+        """Build the page and leave it in Redis; return it, and how long it rests then."""
+        began, rest_s = time.monotonic(), 0.0
         try:
             page = build(key)
-            cached = CachedPage(page.generation, page.gzip_body, page.next_after)
             with contextlib.suppress(CacheUnavailable):
-                self._cache.write_page(name, page.epoch, cached)
-            return page, False
+                cached = CachedPage(page.generation, page.gzip_body, page.next_after)
+                self._cache.write_page(_name(key), page.epoch, cached)
+            rest_s = _rest_s(began) if rests else 0.0
+            return page, rest_s
         finally:
             with contextlib.suppress(CacheUnavailable):
-                self._cache.unlock(name, token)
+                self._cache.end_turn(_name(key), token, rest_s)
 
     def build(self, key: PageKey) -> Page:
         """Return the page as it is now, from PostgreSQL. Blocks at most about 1.5 s. Raises StoreUnavailable."""
@@ -155,6 +184,21 @@ class StateSource:
             return None
         self._next_store_poll = self._clock() + self._store_poll_s
         return self._store.state()
+
+
+def _rest_s(began: float) -> float:
+    """Return how long a page rests whose building began then, and is over."""
+    took_s = time.monotonic() - began
+    return max(_TIME_SHARE * took_s, REFRESH_EVERY_S) - took_s
+
+
+def _name(key: PageKey) -> str:
+    return f"{key.limit or 'all'}:{key.filters}"
+
+
+def _unpacked(key: PageKey, epoch: str, cached: CachedPage) -> Page:
+    # PERF: 2 MB are inflated in 1.6 ms, without the GIL; written and read again they would take 7 ms.
+    return _page(key, epoch, isal_zlib.decompress(cached.gzip_body, _GZIP_WINDOW_BITS), cached)
 
 
 def _page(key: PageKey, epoch: str, body: bytes, cached: CachedPage) -> Page:

@@ -6,6 +6,7 @@ table is never older than the last state learned, but for the time one refresh t
 """
 
 import logging
+import math
 import threading
 import time
 from dataclasses import replace
@@ -14,20 +15,15 @@ from typing import Final, NamedTuple, Protocol
 from todo_api.core.errors import StoreUnavailable
 from todo_api.core.store import State
 from todo_api.page_answer import PageAnswers
-from todo_api.pages import Page, PageKey
+from todo_api.pages import Page, PageKey, Refresh
 from todo_api.shortcut import held_bytes
 
 log = logging.getLogger(__name__)
 
 # A page that nobody asked for this long is dropped, not refreshed, when the state moves.
 _IN_USE_S: Final = 2.0
-# Refreshing one page takes at most a tenth of a core, is under way, mostly in PostgreSQL, at most half of the time, and
-# is done ten times a second at most: see docs/adr/0018-what-a-refresh-may-take.md.
-_CPU_SHARE: Final = 10
-_TIME_SHARE: Final = 2
-REFRESH_EVERY_S: Final = 0.1
-# How soon a page that another process is building is looked for again.
-_LOOK_AGAIN_S: Final = 0.01
+# However soon a page is due.
+_PAUSE_MIN_S: Final = 0.002
 # How long a check waits for a process that has just started.
 _FIRST_NEWS_S: Final = 1.0
 # Without news for this long, answers say how old they are.
@@ -44,7 +40,7 @@ class Fetches(Protocol):
     """See PageSource."""
 
     def fetch(self, key: PageKey, wanted: State | None) -> Page: ...
-    def refresh(self, key: PageKey, wanted: State) -> Page | None: ...
+    def refresh(self, key: PageKey, wanted: State, held: State) -> Refresh: ...
     def build(self, key: PageKey) -> Page: ...
     def forget(self, key: PageKey) -> None: ...
 
@@ -277,8 +273,7 @@ class PageTable:
         while not self._stopping.wait(pause_s):
             pause_s = self._poll_s
             try:
-                if not self._watch():
-                    pause_s = min(pause_s, _LOOK_AGAIN_S)
+                pause_s = min(pause_s, max(self._watch(), _PAUSE_MIN_S))
             except StoreUnavailable as ex:
                 log.debug("nothing learned: %s", ex, extra={"event": "watcher.unavailable"})
             except Exception:
@@ -293,8 +288,8 @@ class PageTable:
         elif len(self.hot) != len(self._entries):
             self.hot.update((key.query, entry) for key, entry in self._entries.items())
 
-    def _watch(self) -> bool:
-        """Learn the state and refresh what is due. Return False when another process is building a page for us."""
+    def _watch(self) -> float:
+        """Learn the state and refresh what is due. Return how soon the next page is due, infinity when none is."""
         state = self._states.learn(self._state)
         now = time.monotonic()
         with self._lock:
@@ -302,7 +297,7 @@ class PageTable:
                 if entry.hits != entry.hits_noted:
                     entry.hits_noted, entry.used_at = entry.hits, now
         if state is None:
-            return True
+            return math.inf
         self._learned_at = now
         self._has_learned.set()
         if (
@@ -313,40 +308,40 @@ class PageTable:
             self._state = state
         return self._refresh(self._state, now)
 
-    def _refresh(self, state: State, now: float) -> bool:
-        is_complete = True
+    def _refresh(self, state: State, now: float) -> float:
+        next_due = math.inf
         # Small ones first: they do not wait for a large one.
         for key, entry in sorted(self._entries.items(), key=lambda item: len(item[1].page.body)):
-            if entry.page.epoch == state.epoch and entry.page.generation >= state.generation:
+            if entry.page.state.includes(state):
                 continue
             if now - entry.used_at > _IN_USE_S:
                 with self._lock:
                     self._drop(key)
-            elif now >= entry.next_refresh:
-                is_complete &= self._refresh_one(key, entry, state)
-        return is_complete
+                continue
+            if now >= entry.next_refresh:
+                self._refresh_one(key, entry, state)
+            if not entry.page.state.includes(state):
+                next_due = min(next_due, entry.next_refresh)
+        return next_due - time.monotonic()
 
-    def _refresh_one(self, key: PageKey, entry: Entry, state: State) -> bool:
-        """Return False while another process is building the page."""
-        began, cpu_began = time.monotonic(), time.thread_time()
+    def _refresh_one(self, key: PageKey, entry: Entry, state: State) -> None:
+        began = time.monotonic()
         try:
-            page = self._source.refresh(key, state)
+            page, again_s = self._source.refresh(key, state, entry.page.state)
         except StoreUnavailable:
             # The old page is the best there is; it is looked at again soon.
             entry.next_refresh = began + _FRESH_S
             with self._lock:
                 self._failures += 1
                 self._fetching_s += time.monotonic() - began
-            return True
-        if page is None:
-            return False
-        cpu_s, took_s = time.thread_time() - cpu_began, time.monotonic() - began
-        entry.next_refresh = began + max(_CPU_SHARE * cpu_s, _TIME_SHARE * took_s, REFRESH_EVERY_S)
-        with self._lock:
-            self._refreshes += 1
-            self._fetching_s += took_s
-            self._keep(page)
-        return True
+            return
+        ended = time.monotonic()
+        entry.next_refresh = ended + again_s
+        if page is not None:
+            with self._lock:
+                self._refreshes += 1
+                self._fetching_s += ended - began
+                self._keep(page)
 
 
 def _held_bytes(page: Page) -> int:

@@ -66,6 +66,13 @@ class Page:
         return State(self.epoch, self.generation)
 
 
+class Refresh(NamedTuple):
+    """The page, None when there is none yet that is newer; and in how many seconds to ask again, at the earliest."""
+
+    page: Page | None
+    again_s: float
+
+
 class Pages(Protocol):
     def get(self, key: PageKey, at_least: State | None = None) -> Page:
         """Return the page at the newest generation this process knows, and not older than ``at_least``.

@@ -7,10 +7,12 @@ from typing import Final
 from scripts.plan.figures import POSTGRES_CPU, WORKER_COMMANDS, WORKER_CPU, WRITE_COSTS
 from scripts.plan.payload import Payload, api_us, nginx_us
 
-# As in todo_api/page_table.py: refreshing a page takes at most a tenth of the core of a process, ten times a second.
+# As in todo_api/page_source.py: refreshing a page takes a process a tenth of a core at most, and the
+# fleet builds it ten times a second.
 _REFRESH_SHARE: Final = 1 / 10
 _REFRESHES_MAX: Final = 10
-# Looks for the new page, is refused the lock, looks again a moment later; whoever got it also writes and unlocks.
+# Asks for the page or its turn to build it, which another has, and again a moment later, with a look at the generation;
+# whoever builds it also writes it and ends the turn.
 _REFRESH_OPERATIONS: Final = 3
 _FILL_OPERATIONS: Final = 2
 # The todo, and the command's id in seen or idempotency_keys. A delete has one more.

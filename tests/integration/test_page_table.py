@@ -12,12 +12,12 @@ import redis
 
 from scripts.stack.server import wait_until
 from tests.support.commands import create
-from todo_api.core.cache import CachedPage, PageCache
+from todo_api.core.cache import CachedPage, PageCache, Turn
 from todo_api.core.command_log import Position
 from todo_api.core.errors import NotYetApplied, StoreUnavailable
 from todo_api.core.store import Cursor, PageRows, ReadStore, State
 from todo_api.cursors import CursorSigner
-from todo_api.page_source import PageSource, StateSource
+from todo_api.page_source import REFRESH_EVERY_S, PageSource, StateSource
 from todo_api.page_table import PageTable
 from todo_api.pages import PageKey
 from todo_worker.applier import Applier, PartitionBatch, Progress
@@ -96,6 +96,61 @@ def test_a_page_follows_the_table_and_is_read_from_postgresql_once_per_state(
         assert one.store.page_reads + other.store.page_reads == settled + 1
 
 
+def test_while_writes_never_end_a_page_is_built_ten_times_a_second_at_most_by_all_processes_together(
+    database_url: str, redis_url: str
+) -> None:
+    with running(database_url, redis_url) as one, running(database_url, redis_url) as other:
+        one.write("first")
+        for process in (one, other):
+            wait_until(process.shows("first"), 5, "first todo")
+            wait_until(process.knows_the_state, 5, "the watcher's first news")
+        began, reads = time.monotonic(), one.store.page_reads + other.store.page_reads
+        shown: dict[Process, set[int]] = {one: set(), other: set()}
+
+        def have_shown_six() -> bool:
+            one.write("another")
+            for process, generations in shown.items():
+                generations.add(process.table.get(FIRST).generation)
+            return all(len(generations) > 6 for generations in shown.values())
+
+        wait_until(have_shown_six, 30, "six pages in each process")
+        built = one.store.page_reads + other.store.page_reads - reads
+    # One may be under way, and a busy machine makes them fewer, never more.
+    assert built <= (time.monotonic() - began) / REFRESH_EVERY_S + 1
+
+
+def test_who_may_build_a_page_is_one_at_a_time_and_nobody_while_it_rests(redis_url: str) -> None:
+    cache = PageCache(redis_url, pool_size=2, ttl_s=60)
+    state = State("epoch", 7)
+
+    def turn(*, held: int = 5, may_fill: bool = True, may_rest: bool = True) -> Turn:
+        return cache.take_turn("10:", state, held=held, life_ms=5_000, may_fill=may_fill, may_rest=may_rest)
+
+    assert turn(may_fill=False) == Turn(None, None, False, 0.0), "nobody is at it"
+    mine = turn().token
+    assert mine is not None
+    assert turn() == turn(may_fill=False) == turn(may_rest=False) == Turn(None, None, True, 0.0)
+    cache.end_turn("10:", "another's token")
+    assert turn().is_filling
+    old = CachedPage(6, b"zipped", "next")
+    cache.write_page("10:", "epoch", old)
+    cache.end_turn("10:", mine, rest_s=60.0)
+    resting = turn()
+    assert resting[:3] == (old, None, False)
+    assert 0 < resting.rest_s <= 60.0
+    assert turn(held=6).page is None, "held already"
+    second = turn(held=6, may_rest=False).token
+    assert second is not None, "who cannot wait builds it"
+    cache.end_turn("10:", second)
+    third = turn(held=6)
+    assert third.token is not None, "no rest after a turn that ends without"
+    cache.write_page("10:", "epoch", CachedPage(7, b"zipped again", None))
+    assert turn() == Turn(CachedPage(7, b"zipped again", None), None, False, 0.0), "as new as can be"
+    other_epoch = cache.take_turn("10:", State("other", 1), held=-1, life_ms=1, may_fill=False, may_rest=True)
+    assert other_epoch.page is None
+    cache.close()
+
+
 def test_a_page_in_use_is_answered_from_memory(database_url: str, redis_url: str) -> None:
     with running(database_url, redis_url) as process:
         process.write("a")
@@ -134,9 +189,11 @@ def test_a_filtered_page_is_kept_current_like_any_other(database_url: str, redis
         assert process.table.get(open_ones).etag != process.table.get(FIRST).etag
 
 
+@pytest.mark.parametrize("missing_max", [0, 1], ids=["all is read again", "what changed is read"])
 def test_the_whole_list_is_refreshed_to_the_bytes_that_it_is_built_of(
-    database_url: str, redis_url: str
+    database_url: str, redis_url: str, missing_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("todo_api.core.store._MISSING_MAX", missing_max)
     everything = PageKey(None)
     with running(database_url, redis_url) as process:
         expected: list[str] = []
@@ -265,7 +322,9 @@ def test_a_redis_that_was_started_anew_remembers_no_page_and_no_state(own_valkey
     cache.publish("epoch", 7)
     cache.write_page("10:", "epoch", CachedPage(7, b"zipped", None))
     assert cache.state() == State("epoch", 7)
-    assert cache.read_page("10:", State("epoch", 7)) == CachedPage(7, b"zipped", None)
+    wanted = State("epoch", 7)
+    turn = cache.take_turn("10:", wanted, held=6, life_ms=1_000, may_fill=True, may_rest=True)
+    assert turn == Turn(CachedPage(7, b"zipped", None), None, False, 0.0)
     with redis.Redis.from_url(own_valkey.url) as client:
         client.set("a log", "is kept")
         own_valkey.process.kill()

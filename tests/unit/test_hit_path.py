@@ -14,7 +14,7 @@ from todo_api.core.store import State
 from todo_api.cors import Cors
 from todo_api.hit_path import HitPath
 from todo_api.page_table import PageTable
-from todo_api.pages import Page, PageKey
+from todo_api.pages import Page, PageKey, Refresh
 
 
 class States:
@@ -39,8 +39,8 @@ class Source:
         self.fetched.append(key)
         return page(key=key, next_after="x" * 48)
 
-    def refresh(self, key: PageKey, wanted: State) -> Page | None:
-        return self.fetch(key, wanted)
+    def refresh(self, key: PageKey, wanted: State, _held: State) -> Refresh:
+        return Refresh(self.fetch(key, wanted), 0.0)
 
     def forget(self, key: PageKey) -> None:
         pass

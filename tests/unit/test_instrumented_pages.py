@@ -13,7 +13,7 @@ from todo_api.core.errors import StoreUnavailable
 from todo_api.core.metrics import Memory
 from todo_api.core.store import State
 from todo_api.instrumented_pages import InstrumentedPages, InstrumentedSource
-from todo_api.pages import PageKey
+from todo_api.pages import PageKey, Refresh
 from todo_api.reports import active_report
 from todo_api.telemetry import Telemetry
 
@@ -52,8 +52,8 @@ class Source:
     def fetch(self, key, _wanted):
         return page(key=key)
 
-    def refresh(self, key, _wanted):
-        return None if key.completed else page(key=key)
+    def refresh(self, key, _wanted, _held):
+        return Refresh(None if key.completed else page(key=key), 0.0)
 
     def build(self, key):
         raise StoreUnavailable
@@ -66,7 +66,7 @@ def test_a_fetch_is_timed_by_its_reason_also_when_it_fails(telemetry):
     source = InstrumentedSource(inner := Source(), telemetry)
     assert source.fetch(TEN, None) == page(key=TEN)
     for key in (TEN, PageKey(10, completed=True)):
-        source.refresh(key, State("e", 7))
+        source.refresh(key, State("e", 7), State("e", 6))
     with pytest.raises(StoreUnavailable):
         source.build(TEN)
     source.forget(TEN)

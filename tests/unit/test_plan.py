@@ -21,7 +21,7 @@ from scripts.plan.payload import api_us, nginx_us, payload
 from scripts.verbs.plan import plan
 from todo_api.core.commands import Command, Kind
 from todo_api.core.ids import uuid7
-from todo_api.page_table import _CPU_SHARE, REFRESH_EVERY_S
+from todo_api.page_source import _CPU_SHARE, REFRESH_EVERY_S
 from todo_worker.worker import _BATCH_EVERY_S
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -55,19 +55,32 @@ redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 1
 """
 
-# The page is sent only when it is new enough: an old one is not worth its way.
-_READ_PAGE: Final = """
+# What a process that wants a page does, in one round trip: take it, build it, or wait. It is sent only when it is newer
+# than what the process holds: an old one is not worth its way.
+_RESTS: Final = "rests"
+_TAKE_TURN: Final = f"""{_NOT_KEPT}
+local epoch, held, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = redis.call('HMGET', KEYS[1], 'epoch', 'generation')
-if now[1] ~= ARGV[1] or tonumber(now[2]) < tonumber(ARGV[2]) then return false end
-return redis.call('HMGET', KEYS[1], 'generation', 'gzip', 'next')
+local has = now[1] == epoch and tonumber(now[2]) or -1
+local function page()
+    return has > held and redis.call('HMGET', KEYS[1], 'generation', 'gzip', 'next')
+end
+if has >= wanted then return {{'', 0, page()}} end
+local filler = redis.call('GET', KEYS[2])
+local is_free = not filler or (filler == '{_RESTS}' and ARGV[6] == '')
+if is_free and ARGV[4] ~= '' then
+    redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
+    return {{'fill', 0, false}}
+end
+local rests = filler == '{_RESTS}'
+return {{filler and not rests and 'wait' or '', rests and redis.call('PTTL', KEYS[2]) or 0, page()}}
 """
-
-_LOCK: Final = f"{_NOT_KEPT} return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])"
-_UNLOCK: Final = f"""{_NOT_KEPT}
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
+_END_TURN: Final = f"""{_NOT_KEPT}
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
+redis.call('SET', KEYS[1], '{_RESTS}', 'PX', ARGV[2])
+return 1
 """
-
 
 # By the server's clock: those of the workers and of the API may differ. The newest command only gets newer, whichever
 # worker applied it. What is there and cannot be is replaced: an error here would keep the worker from Redis altogether.
@@ -105,6 +118,19 @@ class CachedPage(NamedTuple):
     next_after: str | None
 
 
+class Turn(NamedTuple):
+    """What a process may do about a page, see ``PageCache.take_turn``.
+
+    ``page`` is newer than the one held, None when there is no such page. With ``token`` it is ours to build the page
+    and to ``end_turn``. While ``is_filling`` another process builds it; for ``rest_s`` none shall.
+    """
+
+    page: CachedPage | None
+    token: str | None
+    is_filling: bool
+    rest_s: float
+
+
 class PageCache:
     """Redis as this process uses it, through a pool of its own. Connects when first used.
 
@@ -125,9 +151,8 @@ class PageCache:
         )
         self._publish = self._redis.register_script(_PUBLISH)
         self._write_page = self._redis.register_script(_WRITE_PAGE)
-        self._read_page = self._redis.register_script(_READ_PAGE)
-        self._lock = self._redis.register_script(_LOCK)
-        self._unlock = self._redis.register_script(_UNLOCK)
+        self._take_turn = self._redis.register_script(_TAKE_TURN)
+        self._end_turn = self._redis.register_script(_END_TURN)
         self._publish_progress = self._redis.register_script(_PUBLISH_PROGRESS)
 
     def close(self) -> None:
@@ -175,17 +200,34 @@ class PageCache:
             newest = None
         return Progress(sum(fresh) if len(fresh) == partitions else None, *(newest or (None, None)))
 
-    def read_page(self, name: str, wanted: State) -> CachedPage | None:
-        """Return the page if it is of the wanted epoch and not older than the wanted generation."""
+    def take_turn(
+        self, name: str, wanted: State, *, held: int, life_ms: int, may_fill: bool, may_rest: bool
+    ) -> Turn:
+        """Return the page, if one of the wanted epoch is there that is newer than the generation ``held`` (-1: none).
+
+        Unless it is of the wanted generation, or a newer one, this process becomes the one in the fleet that builds
+        it, for ``life_ms`` at most: when no other does, it ``may_fill``, and the page does not rest or it may not.
+        """
+        token = uuid4().hex if may_fill else ""
         with self._translated():
-            row = cast(
-                "list[bytes] | None",
-                self._read_page(keys=[f"todos:page:{name}"], args=[wanted.epoch, wanted.generation]),
+            what, rest_ms, row = cast(
+                "tuple[bytes, int, list[bytes | None] | None]",
+                self._take_turn(
+                    keys=[f"todos:page:{name}", f"todos:fill:{name}"],
+                    args=[wanted.epoch, held, wanted.generation, token, life_ms, "may" if may_rest else ""],
+                ),
             )
-        if row is None or None in row:
-            return None
-        generation, gzip_body, next_after = row
-        return CachedPage(int(generation), gzip_body, next_after.decode() or None)
+        page = None
+        if row:
+            generation, gzip_body, next_after = row
+            if generation is not None and gzip_body is not None and next_after is not None:
+                page = CachedPage(int(generation), gzip_body, next_after.decode() or None)
+        return Turn(page, token if what == b"fill" else None, what == b"wait", max(rest_ms, 0) / 1000)
+
+    def end_turn(self, name: str, token: str, rest_s: float = 0.0) -> None:
+        """Let others build the page, ``rest_s`` from now."""
+        with self._translated():
+            self._end_turn(keys=[f"todos:fill:{name}"], args=[token, int(rest_s * 1000)])
 
     def write_page(self, name: str, epoch: str, page: CachedPage) -> None:
         """Keep the page for the others, unless a newer one is there."""
@@ -194,16 +236,6 @@ class PageCache:
                 keys=[f"todos:page:{name}"],
                 args=[epoch, page.generation, page.gzip_body, page.next_after or "", self._ttl_ms],
             )
-
-    def try_lock(self, name: str, life_ms: int) -> str | None:
-        """Become the one filler of this page in the fleet: return a token for ``unlock``, None if there is one."""
-        token = uuid4().hex
-        with self._translated():
-            return token if self._lock(keys=[f"todos:fill:{name}"], args=[token, life_ms]) else None
-
-    def unlock(self, name: str, token: str) -> None:
-        with self._translated():
-            self._unlock(keys=[f"todos:fill:{name}"], args=[token])
 
     def ping(self) -> None:
         """Return if Redis answers."""

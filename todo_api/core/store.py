@@ -24,6 +24,9 @@ _EXAMINED: Final = 10_000
 # In the rows of read_versions.sql.
 _VERSION_BYTES: Final = 20
 
+# PERF: a todo that is read by itself costs this process 7 us of CPU, all 10,000 in one text 10 ms (ADR 19).
+_MISSING_MAX: Final = 2_000
+
 _T = TypeVar("_T")
 
 _GENERATION: Final = """
@@ -98,6 +101,7 @@ class ReadStore:
         self._read_page = _statement("read_page.sql")
         self._read_versions = _statement("read_versions.sql")
         self._read_rows = _statement("read_rows.sql")
+        self._read_list = _statement("read_list.sql")
         self._read_todo = _statement("read_todo.sql")
         self._read_applied = _statement("read_applied.sql")
         self._read_fate = _statement("read_operation.sql")
@@ -155,28 +159,33 @@ class ReadStore:
     def read_list(self, limit: int, known: ListRows | None) -> ListRows:
         """Return the ``limit`` newest todos, from one snapshot. Those that are known are not read again.
 
-        Without known ones it costs more than ``read_page``.
+        When nothing or little is known it costs half as much again as ``read_page``.
         """
 
         def read(connection: BoundedConnection) -> ListRows:
+            if known is None:
+                return _list_rows(self._head(connection, self._read_list, limit))
             with connection.transaction():
                 connection.execute("set transaction isolation level repeatable read, read only")
-                # Not prepared: a plan for every limit would sort the table.
-                head: Any = connection.execute(
-                    self._read_versions, {"rows": limit}, prepare=False, binary=True
-                ).fetchone()
+                head = self._head(connection, self._read_versions, limit)
                 epoch, generation, versions, last_at, last_id = head
                 # Another history may have come to the same versions.
-                old = known.rows if known is not None and known.state.epoch == epoch else {}
-                # PERF: 1 ms less for 10,000 than cutting them off one by one.
-                order = struct.unpack(f"{_VERSION_BYTES}s" * (len(versions) // _VERSION_BYTES), versions)
+                old = known.rows if known.state.epoch == epoch else {}
+                order = _versions(versions)
                 rows: dict[bytes, Any] = dict(zip(order, map(old.get, order), strict=True))
                 missing = [UUID(bytes=version[:16]) for version, row in rows.items() if row is None]
+                if len(missing) > _MISSING_MAX:
+                    return _list_rows(self._head(connection, self._read_list, limit))
                 if missing:
                     rows.update(connection.execute(self._read_rows, {"ids": missing}, binary=True))
             return ListRows(State(epoch, generation), rows, Cursor(last_at, last_id) if last_at else None)
 
         return self._with_connection(read)
+
+    @staticmethod
+    def _head(connection: BoundedConnection, statement: bytes, limit: int) -> Any:
+        # Not prepared: a plan for every limit would sort the table.
+        return connection.execute(statement, {"rows": limit}, prepare=False, binary=True).fetchone()
 
     def read_todo(self, todo_id: UUID, applied: Sequence[Position] = ()) -> tuple[bytes, str] | None:
         """Return the todo as a JSON object in UTF-8 and its version tag, or None when there is none.
@@ -241,6 +250,18 @@ class ReadStore:
                 finally:
                     self._pool.putconn(connection)
         raise AssertionError("unreachable")
+
+
+def _list_rows(row: Any) -> ListRows:
+    epoch, generation, versions, last_at, last_id, bodies = row
+    order = _versions(versions)
+    rows = dict(zip(order, bodies.encode().split(b"\n"), strict=True)) if order else {}
+    return ListRows(State(epoch, generation), rows, Cursor(last_at, last_id) if last_at else None)
+
+
+def _versions(versions: bytes) -> tuple[bytes, ...]:
+    # PERF: 1 ms less for 10,000 than cutting them off one by one.
+    return struct.unpack(f"{_VERSION_BYTES}s" * (len(versions) // _VERSION_BYTES), versions)
 
 
 def _arrays(positions: Sequence[Position]) -> dict[str, list[Any]]:
