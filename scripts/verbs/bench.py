@@ -248,6 +248,7 @@ def freshness(processes: int, seconds: int, rounds: int, kafka: bool, markdown: 
     from scripts.bench.freshness import bench as started
     from scripts.bench.load import Refused
     from scripts.bench.measure import machine
+    from scripts.bench.visibility import WARM_UP_S, WRITES_PER_S
 
     click.echo("Starting servers", err=True)
     try:
@@ -262,14 +263,16 @@ def freshness(processes: int, seconds: int, rounds: int, kafka: bool, markdown: 
                 shares.append(each)
     except Refused as ex:
         raise click.ClickException(str(ex)) from ex
-    click.echo("From the 202 to the last process, at 50 writes a second:")
+    click.echo(
+        f"From the 202 to the last process, at {WRITES_PER_S} writes a second, after {WARM_UP_S} s of the same:"
+    )
     _show(visibility_table(seen), markdown)
     click.echo("While commands are applied:")
     _show(reads_table(shares), markdown)
     click.echo(
         f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; Python {platform.python_version()}, commands in "
         f"{'Kafka' if kafka else 'Valkey Streams'}; API processes: {processes}.\n"
-        f"Writing and watching took {watching:.2f} cores for {seconds} s. Loads: a second without writes and one with "
+        f"Writing and watching took {watching:.2f} cores. Loads: a second without writes and one with "
         f"them in turn, {seconds} s each; medians of {rounds} rounds (smallest-largest), {CONNECTIONS} connections."
     )
 
