@@ -26,7 +26,7 @@ _COMMIT_EVERY_S: Final = 1.0
 # PERF: what comes within this time is one batch, unless it is a full one: a batch of three commands costs nearly what
 # one of thirty does. Few commands wait less, for their sake; many wait until the pages are read anew anyway.
 _BATCH_EVERY_S: Final = 0.025
-_FULL_PAUSE_S: Final = 0.1
+_FULL_PAUSE_S: Final = 0.15
 _PAUSE_PER_COMMAND_S: Final = 0.005
 _RECHECK_STOPPED_S: Final = 30.0
 # A rebalance may undo a seek before the next poll; an offset that is still missing after this many is really missing.

@@ -21,6 +21,8 @@ from todo_api.core.command_log.kafka_security import KafkaSecurity
 
 APPLIED_PER_S: Final = 1_000
 _CHUNK: Final = 50
+# Those of three seconds, for one to be measured.
+_RECORDS_MAX: Final = 3 * APPLIED_PER_S
 # A machine's speed may change by half within seconds: what is compared is measured a second apart.
 _SLICE_S: Final = 1
 # The first batches reach the pages, and the pages their rhythm of refreshing.
@@ -31,7 +33,7 @@ _PUBLISH_TIMEOUT_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Requests a second without writes, and with them; ``applied_per_s`` is what the worker applied meanwhile."""
+    """Requests a second without writes, and with them; ``applied_per_s`` were written meanwhile, and applied."""
 
     idle_per_s: float
     busy_per_s: float
@@ -63,17 +65,18 @@ def measure_round(settings: Settings, generator: Generator, plan: Plan) -> Round
         start = applied()
         for _ in range(plan.duration_s):
             idle.append(_requests_per_s(generator, piece, "without writes"))
+            before, began = writer.published, time.monotonic()
             with writer.writing():
                 time.sleep(_LEAD_S)
-                before, began = applied(), time.monotonic()
                 busy.append(_requests_per_s(generator, piece, "under writes"))
-                applied_per_s.append((applied() - before) / (time.monotonic() - began))
+                seconds = time.monotonic() - began
             # The next idle second must not be one of catching up.
             wait_until(
                 lambda: applied() >= start + writer.published,
                 _SETTLE_TIMEOUT_S,
                 "all that was written is applied",
             )
+            applied_per_s.append((writer.published - before) / seconds)
     return Round(*(statistics.fmean(figures) for figures in (idle, busy, applied_per_s)))
 
 
@@ -98,6 +101,7 @@ class _Writer:
             timeout_s=_PUBLISH_TIMEOUT_S,
         )
         self._commands = mixture(APPLIED_PER_S * 3600)
+        self._records: list[Record] = []
         self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
@@ -110,6 +114,9 @@ class _Writer:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Write while the body runs. Raises Refused when the log took less."""
+        # Made before anything is measured: making a command takes nearly as long as sending it.
+        wanted = _RECORDS_MAX - len(self._records)
+        self._records.extend(Record(each.key, each.encode()) for each in islice(self._commands, wanted))
         stop = threading.Event()
         thread = threading.Thread(target=self._run, args=(stop,), daemon=True)
         thread.start()
@@ -124,9 +131,15 @@ class _Writer:
     def _run(self, stop: threading.Event) -> None:
         began, already = time.monotonic(), self.published
         while not stop.wait(max(0.0, began + (self.published - already) / APPLIED_PER_S - time.monotonic())):
-            chunk = [Record(command.key, command.encode()) for command in islice(self._commands, _CHUNK)]
+            chunk = self._records[:_CHUNK]
+            if not chunk:
+                self._failure = Refused(
+                    f"measuring one second took longer than writing {_RECORDS_MAX} commands"
+                )
+                return
             for result in self._publisher.publish_many(chunk):
                 if isinstance(result, Exception):
                     self._failure = result
                     return
+            del self._records[:_CHUNK]
             self.published += len(chunk)
