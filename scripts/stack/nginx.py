@@ -25,7 +25,7 @@ DEFAULTS: Final = {
     "WRITES_BURST": "1000000",
     "CONNECTIONS_PER_ADDRESS": "65535",
     # For an instance of one process; docker/docker-compose.scale.yml has two in each.
-    "WRITES_UNDER_WAY": "128",
+    "WRITES_UNDER_WAY": "64",
 }
 
 

@@ -120,10 +120,15 @@ class Fleet:
             name: sum(psutil.Process(pid).memory_info().rss for pid in same) for name, same in pids.items()
         }
 
+    @property
+    def nginx_pid(self) -> int:
+        """The master's."""
+        assert self._nginx is not None, "not started"
+        return self._nginx.pid
+
     def nginx_waited_s(self) -> float:
         """Return how long nginx's processes together had to wait for a processor so far."""
-        assert self._nginx is not None, "not started"
-        pids = [child.pid for child in psutil.Process(self._nginx.pid).children()]
+        pids = [child.pid for child in psutil.Process(self.nginx_pid).children()]
         return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) for pid in pids) / 1e9
 
     def start(self) -> None:

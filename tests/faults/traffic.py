@@ -5,11 +5,12 @@ from typing import Final
 
 from tests.faults.fleet import INSTANCES
 from tests.faults.trial import Scene, percentile
+from tests.support.cores import one_core_for_servers
 from tests.support.flood import Flood, closed_loop, open_loop
 from tests.support.slow_clients import SlowClients
 
 # Enough that nobody waits for a client, few enough that nobody is refused: three quarters of what nginx lets through.
-_CAPACITY_CLIENTS: Final = 96 * INSTANCES
+_CAPACITY_CLIENTS: Final = 48 * INSTANCES
 _TIMES: Final = 3
 # What an overload must be at least, to show anything.
 _TIMES_MIN: Final = 2
@@ -20,23 +21,30 @@ _HEAD_CUT_S: Final = 35.0
 
 
 def overload(scene: Scene) -> None:
-    """Three times as many writes as can be served: measured first, then asked for, whatever becomes of them."""
+    """Three times as many writes as can be served: measured first, then asked for, whatever becomes of them.
+
+    The service has one core, clients and nginx have the others: a flood on the same core takes from what it asks for.
+    """
     port, token, title = (
         scene.fleet.port,
         scene.fleet.client("flood").token,
         f"flood of {scene.load.ledger.name}",
     )
-    calm = closed_loop(port, token, title, _CAPACITY_CLIENTS, scene.pace.seconds / 2)
-    _note(scene, f"{_CAPACITY_CLIENTS} clients", calm)
-    waited_s = scene.fleet.nginx_waited_s()
-    flood = open_loop(port, token, title, _TIMES * calm.served_per_s, scene.pace.seconds)
-    waited_s = scene.fleet.nginx_waited_s() - waited_s
+    with one_core_for_servers([scene.fleet.nginx_pid]) as is_apart:
+        # A broker that has just been started takes half of what it takes a little later.
+        closed_loop(port, token, title, _CAPACITY_CLIENTS, scene.pace.seconds / 2)
+        calm = closed_loop(port, token, title, _CAPACITY_CLIENTS, scene.pace.seconds / 2)
+        _note(scene, f"{_CAPACITY_CLIENTS} clients", calm)
+        waited_s = scene.fleet.nginx_waited_s()
+        flood = open_loop(port, token, title, _TIMES * calm.served_per_s, scene.pace.seconds)
+        waited_s = scene.fleet.nginx_waited_s() - waited_s
     times = flood.asked_per_s / calm.served_per_s
     _note(scene, f"flood of {times:.1f} times that", flood)
     goodput = flood.served_per_s / calm.served_per_s
-    # On a busy machine this is where time goes, and none of the service's doing.
+    # Where time goes when cores are short, and none of the service's doing.
     scene.notes.append(
         f"goodput {goodput:.0%}; nginx waited for a processor for {waited_s / flood.seconds:.2f} s a second"
+        + ("" if is_apart else "; the service and the load had one core together")
     )
     if not scene.pace.is_short:
         scene.expect(times >= _TIMES_MIN, f"only {times:.1f} times the capacity was asked for")
