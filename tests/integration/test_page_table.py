@@ -119,6 +119,23 @@ def test_while_writes_never_end_a_page_is_built_ten_times_a_second_at_most_by_al
     assert built <= (time.monotonic() - began) / REFRESH_EVERY_S + 1
 
 
+def test_while_redis_is_away_a_process_builds_a_page_ten_times_a_second_at_most(database_url: str) -> None:
+    with running(database_url, "redis://127.0.0.1:1") as process:
+        process.write("first", publish=False)
+        wait_until(process.shows("first"), 5, "first todo")
+        began, reads = time.monotonic(), process.store.page_reads
+        shown: set[int] = set()
+
+        def has_shown_six() -> bool:
+            process.write("another", publish=False)
+            shown.add(process.table.get(FIRST).generation)
+            return len(shown) > 6
+
+        wait_until(has_shown_six, 30, "six pages")
+        built = process.store.page_reads - reads
+    assert built <= (time.monotonic() - began) / REFRESH_EVERY_S + 1
+
+
 def test_who_may_build_a_page_is_one_at_a_time_and_nobody_while_it_rests(redis_url: str) -> None:
     cache = PageCache(redis_url, pool_size=2, ttl_s=60)
     state = State("epoch", 7)
