@@ -84,9 +84,7 @@ class PageSource:
         else:
             if turn.page is not None:
                 page = _unpacked(key, wanted.epoch, turn.page)
-            again_s = (
-                _LOOK_AGAIN_S if turn.is_filling else turn.rest_s or min(max(own_rest_s, 0.0), _LOOK_AROUND_S)
-            )
+            again_s = _LOOK_AGAIN_S if turn.is_filling else turn.rest_s or _LOOK_AROUND_S
         cost_s = _CPU_SHARE * (time.thread_time() - cpu_began)
         self._may_build_at[key] = began + max(own_rest_s, 0.0) + cost_s
         return Refresh(page, again_s)

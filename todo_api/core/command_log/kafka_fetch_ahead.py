@@ -9,10 +9,19 @@ command at 1,000 (two cores, with the longer pauses of ``todo_worker.worker.paus
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kafka.errors import IllegalStateError
+
 
 def has_more(consumer: Any, batches: Mapping[Any, Sequence[Any]]) -> bool:
     """Whether a partition held more than these records when they were fetched."""
-    return any(records[-1].offset + 1 < (consumer.highwater(each) or 0) for each, records in batches.items())
+    return any(records[-1].offset + 1 < _end(consumer, partition) for partition, records in batches.items())
+
+
+def _end(consumer: Any, partition: Any) -> int:
+    try:
+        return consumer.highwater(partition) or 0
+    except IllegalStateError:
+        return 0  # taken away meanwhile
 
 
 def fetch_ahead_from_a_backlog_only(consumer: Any) -> None:
