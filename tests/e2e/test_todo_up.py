@@ -70,7 +70,15 @@ class Up:
         return re.findall(r"^ey[\w.-]+$", self.printed, re.MULTILINE)[0]
 
     def create(self, title):
-        status, answer = self.ask("POST", "/todos", token=self.token(), body={"title": title})
+        answers = []
+
+        def is_answered():
+            # The workers of a master that was killed may still say that they are ready, and then hang up.
+            answers.append(self.ask("POST", "/todos", token=self.token(), body={"title": title}))
+            return answers[-1][0] is not None
+
+        wait_until(is_answered, 30, "an answer")
+        status, answer = answers[-1]
         assert status == 202, (status, answer)
         return answer["id"]
 
