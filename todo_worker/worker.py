@@ -24,9 +24,10 @@ _POLL_TIMEOUT_S: Final = 0.25
 _PUBLISH_EVERY_S: Final = 1.0
 _COMMIT_EVERY_S: Final = 1.0
 # PERF: what comes within this time is one batch, unless it is a full one: a batch of three commands costs nearly what
-# one of thirty does. Few commands wait less, for their sake; many wait until the pages are read anew anyway.
+# one of thirty does. A few wait less, for their sake; many wait anyway, until the pages are read anew. At 1,000
+# commands a second the worker took 0.136 of two loaded cores when they waited 100 ms, 0.126 at 150, 0.096 at 200.
 _BATCH_EVERY_S: Final = 0.025
-_FULL_PAUSE_S: Final = 0.15
+_BATCH_EVERY_MAX_S: Final = 0.15
 _PAUSE_PER_COMMAND_S: Final = 0.005
 _RECHECK_STOPPED_S: Final = 30.0
 # A rebalance may undo a seek before the next poll; an offset that is still missing after this many is really missing.
@@ -38,7 +39,7 @@ def pause_s(messages: int, batch_max: int) -> float:
     """Return how long after the beginning of a batch of so many messages the next one begins."""
     if messages >= batch_max:
         return 0.0
-    return min(max(messages * _PAUSE_PER_COMMAND_S, _BATCH_EVERY_S), _FULL_PAUSE_S)
+    return min(max(messages * _PAUSE_PER_COMMAND_S, _BATCH_EVERY_S), _BATCH_EVERY_MAX_S)
 
 
 class AppliesBatches(Protocol):

@@ -133,9 +133,7 @@ class _Writer:
         while not stop.wait(max(0.0, began + (self.published - already) / APPLIED_PER_S - time.monotonic())):
             chunk = self._records[:_CHUNK]
             if not chunk:
-                self._failure = Refused(
-                    f"measuring one second took longer than writing {_RECORDS_MAX} commands"
-                )
+                self._failure = RuntimeError(f"none of {_RECORDS_MAX} was left before a second was measured")
                 return
             for result in self._publisher.publish_many(chunk):
                 if isinstance(result, Exception):

@@ -81,29 +81,32 @@ def running(database_url: str, redis_url: str, **options: Any) -> Iterator[Proce
         process.applier.close()
 
 
+@contextmanager
+def two_settled(database_url: str, redis_url: str) -> Iterator[tuple[Process, Process]]:
+    """Two processes that show the one todo there is, whose title is ``first``."""
+    with running(database_url, redis_url) as one, running(database_url, redis_url) as other:
+        one.write("first")
+        for process in (one, other):
+            wait_until(process.shows("first"), 5, "first todo")
+            wait_until(process.knows_the_state, 5, "the watcher's first news")
+        yield one, other
+
+
 def test_a_page_follows_the_table_and_is_read_from_postgresql_once_per_state(
     database_url: str, redis_url: str
 ) -> None:
-    with running(database_url, redis_url) as one, running(database_url, redis_url) as other:
-        one.write("a")
-        for process in (one, other):
-            wait_until(process.shows("a"), 5, "first todo")
-            wait_until(process.knows_the_state, 5, "the watcher's first news")
+    with two_settled(database_url, redis_url) as (one, other):
         settled = one.store.page_reads + other.store.page_reads
         one.write("b")
         for process in (one, other):
-            wait_until(process.shows("b", "a"), 5, "second todo")
+            wait_until(process.shows("b", "first"), 5, "second todo")
         assert one.store.page_reads + other.store.page_reads == settled + 1
 
 
 def test_while_writes_never_end_a_page_is_built_ten_times_a_second_at_most_by_all_processes_together(
     database_url: str, redis_url: str
 ) -> None:
-    with running(database_url, redis_url) as one, running(database_url, redis_url) as other:
-        one.write("first")
-        for process in (one, other):
-            wait_until(process.shows("first"), 5, "first todo")
-            wait_until(process.knows_the_state, 5, "the watcher's first news")
+    with two_settled(database_url, redis_url) as (one, other):
         began, reads = time.monotonic(), one.store.page_reads + other.store.page_reads
         shown: dict[Process, set[int]] = {one: set(), other: set()}
 
