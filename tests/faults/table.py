@@ -39,6 +39,7 @@ class Summary:
     found: tuple[str, ...]
     broken: tuple[str, ...]
     notes: tuple[str, ...]
+    unknown_answers: tuple[str, ...]
 
     @classmethod
     def of(cls, rounds: Sequence[Result]) -> Self:
@@ -68,6 +69,7 @@ class Summary:
             found=tuple(found),
             broken=tuple(line for result in rounds for line in result.broken),
             notes=tuple(dict.fromkeys(note for result in rounds for note in result.notes)),
+            unknown_answers=tuple(line for result in rounds for line in result.unknown_answers),
         )
 
     def cells(self) -> tuple[str, ...]:

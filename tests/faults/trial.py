@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Final
 
 from scripts.stack.server import wait_until
 from tests.faults.fleet import Fleet, Log
-from tests.support.ledger import OVERLOADED
+from tests.support.ledger import OVERLOADED, Write
 from tests.support.load import Load
 from tests.support.observer import Observer, visible_after_s
 
@@ -22,6 +23,8 @@ _BUSY: Final = 4
 _LISTS: Final = {"": None, "?limit=1": 1, "?limit=100": 100, "?limit=1000": 1000}
 _SHOWN: Final = ("id", "title", "description", "completed", "user_id")
 _ROUNDS: Final = count(1)
+# Of one round; an outage has hundreds, all alike.
+_UNKNOWN_KEPT: Final = 20
 
 KAFKA: Final[tuple[Log, ...]] = ("kafka-python",)
 KAFKA_CLIENTS: Final[tuple[Log, ...]] = ("kafka-python", "librdkafka")
@@ -103,6 +106,8 @@ class Result:
     writes: int = 0
     acked: int = 0
     unknown: int = 0
+    unknown_answers: list[str] = field(default_factory=list)
+    """What the first of them were."""
     reads: int = 0
     reads_answered: int = 0
     compared: int = 0
@@ -138,7 +143,7 @@ def run(row: Row, fleet: Fleet, pace: Pace) -> Result:
     written = fleet.dead_letters() - dead_letters
     if written != row.dead_letters:
         result.broken.append(f"{written} dead letters, not {row.dead_letters}")
-    result.broken += _broken_bounds(result, pace)
+    result.broken += broken_bounds(result, pace)
     return result
 
 
@@ -189,6 +194,7 @@ def _measure(result: Result, load: Load, observers: list[Observer], healed_at: f
         result.notes.append(f"{overloaded} writes refused for overload")
     counts = load.ledger.counts()
     result.writes, result.acked, result.unknown = len(writes), counts["acked"], counts["unknown"]
+    result.unknown_answers = [_told(write) for write in load.ledger.unknown()[:_UNKNOWN_KEPT]]
     result.answer_s = max(write.took_s for write in load.ledger.writes)
     answered = sorted(read.took_s for read in load.reads if read.status == 200)
     others = Counter(read.status for read in load.reads if read.status != 200)
@@ -204,11 +210,14 @@ def _measure(result: Result, load: Load, observers: list[Observer], healed_at: f
         result.faults["backwards"] = backwards
 
 
-def _broken_bounds(result: Result, pace: Pace) -> list[str]:
+def broken_bounds(result: Result, pace: Pace) -> list[str]:
+    """Return a line for each bound of the row that the round missed."""
     bounds = result.row.bounds
     least = {"reads": (result.reads_answered / result.reads, bounds.reads)}
     least["writes"] = (result.acked / result.writes, bounds.writes)
     lines = [f"{name} {is_:.2%} < {must:.2%}" for name, (is_, must) in least.items() if must and is_ < must]
+    if bounds.writes and result.acked / result.writes < bounds.writes:
+        lines += result.unknown_answers
     most = {
         "answer": (result.answer_s, bounds.answer_s),
         "read p99": (result.read_p99_s, bounds.read_p99_s),
@@ -223,6 +232,12 @@ def _broken_bounds(result: Result, pace: Pace) -> list[str]:
         if measured is None or measured > bound * (_BUSY if pace.is_short else 1):
             lines.append(f"{name} {measured} s > {bound} s")
     return lines
+
+
+def _told(write: Write) -> str:
+    """Return when it was sent, as the logs write times, and what came of it."""
+    sent_at = datetime.now(UTC) - timedelta(seconds=time.monotonic() - write.sent_at)
+    return f"{write.kind} of {sent_at:%H:%M:%S.%f}: {write.status} after {write.took_s:.2f} s, {write.why}"
 
 
 def percentile(ordered: list[float], share: float) -> float:

@@ -23,7 +23,8 @@ class Write(NamedTuple):
     """One write and its answer. Times are ``time.monotonic`` values; ``status`` is 0 when no answer came.
 
     ``tag`` names the todo from before its id is known: it is the description of the todo for ever. The title holds
-    the tag and ``number``, which counts the writes to this todo from 0.
+    the tag and ``number``, which counts the writes to this todo from 0. ``why`` is what is known of an answer that is
+    no 202: the problem, or the error of the connection.
     """
 
     kind: Literal["create", "update", "delete", "refused", "foreign"]
@@ -32,6 +33,7 @@ class Write(NamedTuple):
     sent_at: float
     answered_at: float
     status: int
+    why: str = ""
 
     @property
     def outcome(self) -> Outcome:
@@ -84,6 +86,10 @@ class Ledger:
 
     def counts(self) -> Counter[Outcome]:
         return Counter(write.outcome for write in list(self.writes))
+
+    def unknown(self) -> list[Write]:
+        """Return the writes of which nobody can say what became of them."""
+        return [write for write in list(self.writes) if write.outcome == "unknown"]
 
     def faults(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
         """Return what is wrong with the rows of the table (title, description, user_id, version), by kind of fault."""

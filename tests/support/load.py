@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Final, Literal, NamedTuple
 
 from scripts.stack.server import wait_until
-from tests.support.http_client import LOST, Client
+from tests.support.http_client import LOST, Client, Reply
 from tests.support.ledger import FORBIDDEN, OVERLOADED, Ledger, Write, title_of
 
 Kind = Literal["create", "update", "delete", "refused", "foreign"]
@@ -178,17 +178,26 @@ class _Author:
         self, kind: Kind, tag: str, number: int, method: str, path: str, contents: object
     ) -> tuple[int, str]:
         began = time.monotonic()
-        todo_id = ""
+        todo_id = why = ""
         try:
             reply = self._client.request(method, path, contents)
             status = reply.status
             if status == 202:
                 todo_id = reply.json()["id"]
-            elif status == 503:
+            else:
+                why = _why(reply)
+            if status == 503:
                 assert int(reply.headers["Retry-After"]) >= 1, reply
                 if reply.json()["type"] == "/problems/overloaded":
                     status = OVERLOADED
-        except LOST:
-            status = 0
-        self._ledger.note(self._user, Write(kind, tag, number, began, time.monotonic(), status))
+        except LOST as ex:
+            status, why = 0, repr(ex)
+        self._ledger.note(self._user, Write(kind, tag, number, began, time.monotonic(), status, why))
         return status, todo_id
+
+
+def _why(reply: Reply) -> str:
+    """Return what an answer says of itself: nginx has no detail, and leaves no line with its id in a log of ours."""
+    problem = reply.json() if "json" in reply.headers.get("Content-Type", "") else {}
+    said = problem.get("detail", "no detail") if problem else reply.body[:100].decode(errors="replace")
+    return f"{problem.get('type', 'no problem')}, {said}, {reply.headers['X-Request-Id']}"

@@ -10,7 +10,7 @@ from tests.faults.fleet import Log
 from tests.faults.report import Run, write
 from tests.faults.rows import ROWS
 from tests.faults.table import HEAD, Summary, markdown, summaries
-from tests.faults.trial import Result
+from tests.faults.trial import Pace, Result, broken_bounds
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
 RUN = Run("4,5", 2, 10.0, datetime(2026, 11, 28, 12, 30, tzinfo=UTC))
@@ -99,6 +99,13 @@ def test_a_run_leaves_its_figures_and_says_how_many_there_were(tmp_path):
     assert "Z was 0 in 2 rounds, with 2,000 writes and 200 reads. 1 of 2 lines missed another bound." in text
     assert "\n".join(markdown(summaries(results))) in text
     assert "- 5, streams: killed; **answer 3 s > 2 s**" in text
+
+
+def test_a_row_that_may_have_no_unknown_answer_says_what_each_was():
+    lost = result(number="3", acked=999, unknown_answers=["update of 12:30:00.5: 503 after 0.50 s, away"])
+    assert broken_bounds(lost, Pace(6, 50)) == ["writes 99.90% < 100.00%", *lost.unknown_answers]
+    assert summaries([lost])[0].unknown_answers == tuple(lost.unknown_answers)
+    assert broken_bounds(result(number="3", acked=1000), Pace(6, 50)) == []
 
 
 def test_a_run_that_goes_on_replaces_what_it_left(tmp_path):

@@ -2,8 +2,10 @@
 
 import pytest
 
+from scripts.stack.server import free_port, wait_until
 from tests.support.http_client import Client
 from tests.support.ledger import FORBIDDEN, Ledger, Write, title_of
+from tests.support.load import Load
 from tests.support.observer import Observer, visible_after_s
 
 TAG = "load:ann:0"
@@ -97,3 +99,11 @@ def test_an_observer_notes_when_it_sees_a_write_and_whatever_goes_back():
     observer.look_at([], 7.0)
     observer.look_at([shown(2, "1")], 8.0)
     assert len(observer.backwards) == 2
+
+
+def test_the_book_says_why_an_answer_is_unknown():
+    port = free_port()
+    load = Load("away", lambda user: Client("127.0.0.1", port, "s" * 32, user), writes_per_s=100.0, readers=0)
+    with load.running():
+        wait_until(load.ledger.unknown, 10, "a write without an answer")
+    assert "ConnectionRefusedError" in load.ledger.unknown()[0].why
