@@ -31,8 +31,6 @@ import re
 import resource
 import select
 import signal
-import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -49,7 +47,7 @@ from todo_api.core import waiting
 from todo_api.shortcut import Prepared, Shortcut
 
 # APPSEC: the one that was released can be ended by any client, and cannot suspend a request.
-if int(version("meinheld").partition("+todo.")[2] or 0) < 5:
+if int(version("meinheld").partition("+todo.")[2] or 0) < 6:
     raise ImportError("this meinheld is not that of scripts/meinheld/install.py")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -65,10 +63,9 @@ STOP_TIMEOUT_MAX_S: Final = 120
 # Of graceful_timeout, what is kept for that and for worker_exit: at its end the master sends SIGKILL.
 EXIT_RESERVE_S: Final = 4
 
-# How long a stop may wait for a moment in which no connection waits to be accepted; under overload there is none.
-ACCEPT_RESERVE_S: Final = 1.0
-# Where struct tcp_info (linux/tcp.h) has, for a listening socket, how many connections wait to be accepted.
-_WAITING: Final = struct.Struct("24xI")
+# How long a stop waits for a request on connections that are kept: a proxy may have sent one when it begins, and tries
+# elsewhere once they are closed. Each is there for no more than these, and not for all of graceful_timeout.
+IDLE_TIMEOUT_S: Final = 3
 
 
 class MeinheldWorker(Worker):  # type: ignore[misc]
@@ -78,7 +75,6 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
     _exit_code = 0
     _listen_fds: Sequence[int] = ()
     _is_leaving = False
-    _leave_deadline: float | None = None
     _stop_deadline: float | None = None
     _watched_at = 0.0
 
@@ -157,36 +153,15 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
             self.log.info("Parent changed, shutting down: %s", self)
             self.alive = False
         now = time.monotonic()
-        if self._is_leaving and self.alive:
-            self._leave(now)
-        if not self.alive:  # Also set by gunicorn's reloader, from its thread.
+        if self._is_leaving or not self.alive:  # alive is also set by gunicorn's reloader, from its thread.
             self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
             self._let_go()
         # Python runs its signal handlers only in Python code, which an idle loop calls once a second. Setting
         # the watchdog anew lets the loop call it after the very next event, be it a signal. Not twice within
         # half a second: a busy loop need not pay for it, the application is Python code enough.
-        if now - self._watched_at > 0.5 or (self._is_leaving and self.alive):
+        if now - self._watched_at > 0.5:
             server.set_watchdog(self._watchdog)
         self._watched_at = now
-
-    def _leave(self, now: float) -> None:
-        """Stop in a moment in which nobody waits to be accepted: whom the kernel has accepted would be reset."""
-        if self._leave_deadline is None:
-            self._leave_deadline = now + ACCEPT_RESERVE_S
-        if not self._waiting() or now >= self._leave_deadline:
-            self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
-            self._let_go()
-
-    def _waiting(self) -> int:
-        """Return how many connections wait to be accepted; 0 where the kernel does not tell."""
-        if not hasattr(socket, "TCP_INFO"):
-            return 0
-        waiting = 0
-        for sock in self.sockets:
-            with suppress(OSError):  # No TCP: a Unix socket.
-                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _WAITING.size)
-                waiting += _WAITING.unpack(info)[0]
-        return waiting
 
     def _stop(self, timeout_s: float) -> None:
         """Accept no more; answer what comes on open connections with ``Connection: close``, for ``timeout_s``."""
@@ -203,7 +178,8 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
 
     def _let_go(self) -> None:
         """Give up what we listen on, once: open in a process that no longer accepts, it would take connections
-        only to reset them at the end. Its numbers stay taken, for meinheld's timer and for gunicorn to close.
+        only to reset them at the end. Whoever waits there is accepted before, and connections that nobody uses are
+        closed soon. Its numbers stay taken, for meinheld's timer and for gunicorn to close.
 
         Not while a request is answered: meinheld may be about to accept the next one, and dies of an error there.
         """
@@ -216,9 +192,12 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
                 for fd in fds:
                     with suppress(FileNotFoundError):
                         self._epoll.unregister(fd)
-            for fd in (*fds, *(sock.fileno() for sock in self.sockets)):
-                os.dup2(nothing, fd, inheritable=False)
+            for sock in self.sockets:
+                os.dup2(nothing, sock.fileno(), inheritable=False)
+            for fd in fds:
+                server.let_go(fd, nothing)
             os.close(nothing)
+            server.close_idle(IDLE_TIMEOUT_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         # Not here: this may be in the middle of a request, and who comes before its end is still to be accepted.

@@ -4,7 +4,7 @@
     python scripts/meinheld/install.py [constraints.txt]
 
 meinheld has had no release since 2020. This takes the last one (1.0.2), corrects its source, and installs it as
-1.0.2+todo.5. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip,
+1.0.2+todo.6. It needs a C compiler and Python's headers, and uses nothing but the standard library and pip,
 which installs greenlet first, for its header.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 RELEASE: Final = "meinheld==1.0.2"
-VERSION: Final = "1.0.2+todo.5"
+VERSION: Final = "1.0.2+todo.6"
 # Ours, beside this file.
-ADDITIONS: Final = ("shortcut.h", "requests_that_wait.h")
+ADDITIONS: Final = ("shortcut.h", "requests_that_wait.h", "stopping.h")
 
 
 class Correction(NamedTuple):
@@ -310,6 +310,31 @@ static int read_request(picoev_loop *loop, int fd, client_t *client,""",
         """    {"set_error_logger",""",
         """    {"set_shortcut", meinheld_set_shortcut, METH_VARARGS,
      "set what answers without an environ"},
+    {"set_error_logger",""",
+    ),
+    # A connection is accepted when it is there, not when its request is: at a stop the kernel resets whoever has
+    # connected and not sent yet. Of 2,700 connections a second 3.9 were lost in each of 60 stops, and 0.1 with this
+    # and let_go below. It costs 5 us where each connection comes alone, and nothing where many come.
+    Correction(
+        "meinheld/server/util.c",
+        "  r = setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &on, sizeof(on));\n",
+        "  (void)on;\n",
+    ),
+    # An end in which nobody is reset, or waited for in vain: see stopping.h.
+    Correction(
+        "meinheld/server/server.c",
+        "static void setup_server_env(void) {",
+        """#include "stopping.h"
+
+static void setup_server_env(void) {""",
+    ),
+    Correction(
+        "meinheld/server/server.c",
+        """    {"set_error_logger",""",
+        """    {"let_go", meinheld_let_go, METH_VARARGS,
+     "accept who waits on a socket, and close it"},
+    {"close_idle", meinheld_close_idle, METH_VARARGS,
+     "close what is not used within a time"},
     {"set_error_logger",""",
     ),
     Correction("setup.py", "include_dirs=[]", 'include_dirs=[os.environ["GREENLET_HEADERS"]]'),

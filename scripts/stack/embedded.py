@@ -2,6 +2,7 @@
 order."""
 
 import http.client
+import json
 import os
 import signal
 import sys
@@ -221,8 +222,11 @@ class EmbeddedStack:
         connection = http.client.HTTPConnection("127.0.0.1", self._choices.http_port, timeout=2)
         try:
             connection.request("GET", "/ready")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
+            answer = connection.getresponse()
+            # Ready to read is not enough: whoever sees that it is up writes a todo next.
+            report = json.loads(answer.read())
+            return answer.status == http.HTTPStatus.OK and report["dependencies"]["log"]["state"] == "up"
+        except (OSError, http.client.HTTPException, ValueError):
             return False
         finally:
             connection.close()

@@ -151,9 +151,11 @@ class GunicornProcess:
 
 
 def is_alive(pid: int) -> bool:
-    """Say whether the process exists and is not a zombie."""
+    """Say whether the process exists and has not ended: its first thread may be a zombie while others still have its
+    sockets open."""
+    process = Path(f"/proc/{pid}")
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" or len(list((process / "task").iterdir())) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
