@@ -156,10 +156,15 @@ class EmbeddedStack:
             )
             for server in self.servers
         ]
+        # APPSEC: for whoever sits here; gunicorn.conf.py listens for everybody.
+        here = f"127.0.0.1:{self._choices.http_port}"
         python = {
             **({"relay": (_RELAY, ["todo_api.relay"])} if self._relay_socket else {}),
             "worker": (_WORKER, ["todo_worker"]),
-            "api": (_API, ["gunicorn", "--config", "python:config.gunicorn_conf", "wsgi:app"]),
+            "api": (
+                _API,
+                ["gunicorn", "--config", "python:config.gunicorn_conf", "--bind", here, "wsgi:app"],
+            ),
         }
         return servers + [
             Program(

@@ -57,7 +57,7 @@ def up(port: int | None, kafka: bool, workers: int | None, folder: Path) -> None
     signals = StopSignals(announce)
     try:
         with held(folder, f"http://127.0.0.1:{port}", announce) as lock:
-            if port_is_taken(port, "0.0.0.0"):
+            if port_is_taken(port):
                 raise SettingsError(
                     f"Port {port} is taken by another program; try `todo up --port {_free_port_after(port)}`."
                 )
@@ -102,7 +102,7 @@ class StopSignals:
 
 def _free_port_after(port: int) -> int:
     following = range(port + 1, min(port + 100, 65536))
-    return next((each for each in following if not port_is_taken(each, "0.0.0.0")), free_port())
+    return next((each for each in following if not port_is_taken(each)), free_port())
 
 
 def _banner(port: int, folder: Path, choices: Choices, surroundings: dict[str, str]) -> str:

@@ -221,6 +221,14 @@ def test_a_second_one_on_the_same_folder_names_the_first(lasting):
     assert lasting.is_ready()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+def test_nobody_elsewhere_can_reach_it(lasting):
+    socket.create_connection(("127.0.0.1", lasting.port), 10).close()
+    # Another address of this machine, as a neighbour would use.
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", lasting.port), 10)
+
+
 def test_a_port_that_is_taken_is_named_and_another_is_offered(up, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
