@@ -74,9 +74,14 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
     _epoll: select.epoll | None = None
     _exit_code = 0
     _listen_fds: Sequence[int] = ()
-    _is_leaving = False
     _stop_deadline: float | None = None
     _watched_at = 0.0
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        # One object: meinheld lets go of the last one it was given while that one runs. Made here, because a signal may
+        # come from the fork on, while the application is still loading.
+        self._watchdog = self._watch
 
     def run(self) -> None:
         """Serve until stopped; then answer who is there, within ``graceful_timeout``. Exits 1 after a timeout."""
@@ -87,7 +92,6 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
         if hard_limit != resource.RLIM_INFINITY:
             open_files = min(open_files, hard_limit)
         resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, hard_limit))
-        self._watchdog = self._watch
         # meinheld closes what it listens on, and gunicorn's socket objects would close the numbers once more,
         # by then perhaps those of files that worker_exit has open.
         self._listen_fds = listen_fds = [os.dup(sock.fileno()) for sock in self.sockets]
@@ -153,7 +157,7 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
             self.log.info("Parent changed, shutting down: %s", self)
             self.alive = False
         now = time.monotonic()
-        if self._is_leaving or not self.alive:  # alive is also set by gunicorn's reloader, from its thread.
+        if not self.alive:  # Also set by gunicorn's reloader, from its thread.
             self._stop(self.cfg.graceful_timeout - EXIT_RESERVE_S)
             self._let_go()
         # Python runs its signal handlers only in Python code, which an idle loop calls once a second. Setting
@@ -201,7 +205,7 @@ class MeinheldWorker(Worker):  # type: ignore[misc]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         # Not here: this may be in the middle of a request, and who comes before its end is still to be accepted.
-        self._is_leaving = True
+        self.alive = False
         server.set_watchdog(self._watchdog)
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002

@@ -33,6 +33,7 @@ GROUPS: Final = (
     ),
     ("tests/e2e/test_todo_up.py",),
     ("tests/docker/test_image.py",),
+    ("tests/e2e/test_meinheld_stops.py",),
     ("tests/e2e/test_meinheld_worker.py",),
     ("tests/browser/test_todo_page.py", "tests/browser/test_other_pages.py"),
     ("tests/integration/test_gunicorn_conf.py",),
