@@ -107,7 +107,7 @@ class EmbeddedStack:
             self._wait(["relay"], self._relay_socket.exists, _SERVER_TIMEOUT_S)
         self._supervision.start_program("worker")
         self._supervision.start_program("api")
-        self._wait(["api", "worker"], self._is_ready, _READY_TIMEOUT_S)
+        self._wait(["api", "worker"], lambda: takes_writes(self._choices.http_port), _READY_TIMEOUT_S)
         self._pids = {name: state.pid for name, state in self._supervision.keep_running().items()}
 
     def watch(self) -> None:
@@ -223,18 +223,22 @@ class EmbeddedStack:
             logs = "\n".join(tail(supervision.log(name)) for name in names)
             raise StackError(f"{' or '.join(names)} not ready within {timeout_s:.0f} s:\n{logs}") from ex
 
-    def _is_ready(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._choices.http_port, timeout=2)
-        try:
-            connection.request("GET", "/ready")
-            answer = connection.getresponse()
-            # Ready to read is not enough: whoever sees that it is up writes a todo next.
-            report = json.loads(answer.read())
-            return answer.status == http.HTTPStatus.OK and report["dependencies"]["log"]["state"] == "up"
-        except (OSError, http.client.HTTPException, ValueError):
-            return False
-        finally:
-            connection.close()
+
+def takes_writes(port: int) -> bool:
+    """Say whether the API at this port is ready and its command log is up. Blocks for 2 s at most.
+
+    Ready by itself means ready to be read; whoever hears that the stack is up writes a todo next.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/ready")
+        answer = connection.getresponse()
+        report = json.loads(answer.read())
+        return answer.status == http.HTTPStatus.OK and report["dependencies"]["log"]["state"] == "up"
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
 
 
 def _socket_path(folder: Path) -> Path | None:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from scripts.cli import main
+from scripts.stack.embedded import takes_writes
 from scripts.stack.server import wait_until
 from tests.support.certificates import Authority
 from tests.support.commands import create
@@ -305,9 +306,12 @@ def test_the_service_starts_kept_out_and_works_once_it_is_let_in(
         assert written() == 503
         why = "the broker refuses the credentials"
         wait_until(lambda: why in running.gunicorn.output and why in running.worker.output, 30.0, "why")
+        # It can be read, but is not what `todo up` would call up.
         assert running.client.get("/ready").status == 200
+        assert not takes_writes(running.gunicorn.port)
         kafka.make_user(late.security.username, late.security.password)
         wait_until(lambda: written() == 202, 30.0, "accepted")
+        wait_until(lambda: takes_writes(running.gunicorn.port), 30.0, "it is up")
         wait_until(lambda: [todo["title"] for todo in running.client.get("/todos").json()], 30.0, "applied")
         check_dead_letters(late, client, env)
         assert late.security.password not in running.output
